@@ -1,0 +1,309 @@
+// Package config turns the command line, the environment and a file into the configuration of the mqgate server.
+//
+// Every setting has one name. It is the flag --ping-interval, the environment variable MQGATE_PING_INTERVAL and the key
+// ping-interval of the YAML file named by --config. A flag beats the environment, the environment beats the file, the
+// file beats the default; a list given in one place replaces the list of the places below, it is not added to it.
+//
+// Nothing is ignored and nothing is clipped. An unknown name, a value of the wrong type or out of its range, a setting
+// given twice and two settings that contradict each other are faults, wherever they stand: also a value that a stronger
+// place overrides must be right. All faults are reported together, one line each, with the place, the value and what was
+// expected.
+//
+// The table in settings.go is the only place where a setting is described: the flags, the help, docs/configuration.md,
+// the checks and the listing of --check are all made from it.
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// CommandName names what the user asked for.
+type CommandName string
+
+const (
+	// CommandServe runs the server, or only checks its configuration: see Command.Check.
+	CommandServe CommandName = "serve"
+	// CommandVersion prints the version.
+	CommandVersion CommandName = "version"
+	// CommandHelp has been carried out already: Parse wrote the help.
+	CommandHelp CommandName = "help"
+)
+
+// Command is a command line that was understood.
+type Command struct {
+	Name CommandName
+	// Serve is the configuration of CommandServe and nil for the others.
+	Serve *Serve
+	// Check asks for the listing of the configuration (Serve.WriteReport) instead of a server.
+	Check bool
+}
+
+// System is what a configuration depends on besides its sources.
+type System struct {
+	// OpenFiles is the number of descriptors that this process may hold (RLIMIT_NOFILE, soft).
+	OpenFiles uint64
+	// CPUs is the number of loops that --loops=0 stands for: GOMAXPROCS.
+	CPUs int
+	// Somaxconn is the kernel's cap on --backlog; 0 when it is not known.
+	Somaxconn int
+}
+
+// Heartbeat says who keeps a connection alive.
+type Heartbeat string
+
+const (
+	HeartbeatServer Heartbeat = "server" // the server pings (L7.1-L7.4)
+	HeartbeatClient Heartbeat = "client" // the client must send something every two intervals (L7.5)
+	HeartbeatOff    Heartbeat = "off"    // nobody looks; a dead peer is found when a write fails
+)
+
+// Auth says what pcast.Authenticate demands of a token.
+type Auth string
+
+const (
+	AuthOpen Auth = "open" // any token
+	AuthJWT  Auth = "jwt"  // a JWT signed with HS256 and the secret of --auth-secret-file
+)
+
+// LogFormat is the form of the log on standard error.
+type LogFormat string
+
+const (
+	LogText LogFormat = "text" // key=value pairs, slog.TextHandler
+	LogJSON LogFormat = "json" // one JSON object a line, slog.JSONHandler
+)
+
+// Serve is the whole configuration of `mqgate serve`: complete, in range and free of contradictions. It is not changed
+// after Parse and may be read from any goroutine. The ranges of the fields are in settings.go.
+type Serve struct {
+	// Listening.
+	Listen   []Address // at least one; no two of them (nor Admin) claim the same port
+	Path     string    // path of the MQ endpoint, starts with "/"
+	EchoPath string    // path of the echo endpoint, "" when there is none; differs from Path
+	Backlog  int       // connections that the kernel keeps for each listener until they are accepted
+	Loops    int       // reactors; 0 has been replaced by GOMAXPROCS
+
+	// Admin HTTP.
+	Admin          *Address // nil: no admin interface
+	AdminTokenFile string   // "" only when Admin is nil or a loopback address
+	AdminToken     Secret   // the bearer token read from it; nil without a file
+
+	// Limits.
+	MaxConnections           int     // soft limit of open connections (L2.5); 0 has been replaced by what OpenFiles allow
+	MaxConnectionsSlack      Percent // of MaxConnections, above it: see HardConnections
+	MaxMessageBytes          Size    // a larger message closes its connection with 1009 (L1.6)
+	MaxPendingBytes          Size    // more waiting for one connection closes it (L8.3); above MaxMessageBytes
+	MaxRequestsPerConnection int     // in flight; one more fails (L3.3)
+	OpenFiles                uint64  // what RLIMIT_NOFILE allows; not a setting
+
+	// Timeouts.
+	HandshakeTimeout     time.Duration // L2.7
+	RequestTimeout       time.Duration // L3.4
+	ServerRequestTimeout time.Duration // L4.3
+	CloseTimeout         time.Duration // L5.3, L1.8
+	WriteTimeout         time.Duration // L8.3
+
+	// Heartbeat.
+	Heartbeat    Heartbeat
+	PingInterval time.Duration // L7.1
+
+	// Drain (L5.5). DrainTimeout counts from the start of the drain and is at least DrainDelay + DrainSpread.
+	DrainDelay   time.Duration
+	DrainSpread  time.Duration
+	DrainTimeout time.Duration
+
+	// Rooms and authentication.
+	Auth                   Auth
+	AuthSecretFile         string   // "" exactly when Auth is AuthOpen
+	AuthSecret             Secret   // the HS256 key read from it, 32 bytes or more; nil without a file
+	MetaHeaders            []string // request headers kept for the worker, spelt as given; distinct without regard to case
+	ReenterGrace           time.Duration
+	MaxSessions            int
+	MaxRooms               int
+	MaxMembersPerRoom      int
+	MaxHistoryPerRoom      int  // chat messages; the oldest go when there are more, or more bytes than the next
+	MaxHistoryBytesPerRoom Size // of encoded chat messages
+
+	// Logging.
+	LogLevel  slog.Level
+	LogFormat LogFormat
+
+	// ConfigFile is the file that was read, "" when there was none.
+	ConfigFile string
+
+	// Warnings are remarks about a configuration that is valid and yet may not be what its author wanted. Each is one
+	// line, to be logged at start.
+	Warnings []string
+
+	effective map[string]effective // by the name of the setting: what the report shows
+}
+
+// HardConnections is the number of open connections above which an upgrade is refused (L2.6): MaxConnections and the
+// slack, rounded up.
+func (s *Serve) HardConnections() int {
+	return s.MaxConnections + s.MaxConnectionsSlack.of(s.MaxConnections)
+}
+
+// Logger returns the logger that LogLevel and LogFormat ask for. Each record is one Write to w.
+func (s *Serve) Logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: s.LogLevel}
+	switch s.LogFormat {
+	case LogJSON:
+		return slog.New(slog.NewJSONHandler(w, options))
+	case LogText:
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	panic(fmt.Sprintf("config: log format %q", s.LogFormat))
+}
+
+// effective is the value of one setting and where it came from.
+type effective struct {
+	texts  []string // canonical; more or fewer than one for a list only
+	origin origin
+	note   string // what a value that stands for another one stands for
+}
+
+// Parse understands a command line. args are the arguments without the program's name, env is in the form of
+// os.Environ. Besides these it reads the files that they name. Help is written to stdout, wrapped to HelpWidth columns.
+//
+// The error is a *Faults when the user is at fault; a Command comes back only without one.
+func Parse(args, env []string, system System, stdout io.Writer) (*Command, error) {
+	line, err := readCommandLine(args, stdout)
+	if err != nil {
+		return nil, err
+	}
+	if line.help {
+		return &Command{Name: CommandHelp}, nil
+	}
+	faults := &Faults{command: line.command}
+	faults.add(line.faults...)
+	switch line.command {
+	case CommandServe:
+		serve := parseServe(line, env, system, faults)
+		if faults.any() {
+			return nil, faults
+		}
+		return &Command{Name: CommandServe, Serve: serve, Check: line.check}, nil
+	case CommandVersion:
+		if faults.any() {
+			return nil, faults
+		}
+		return &Command{Name: CommandVersion}, nil
+	case CommandHelp: // not a command of the user's: the help flag was handled above
+	}
+	if !faults.any() {
+		faults.add(Fault{Where: "command line", Problem: "no command, expected " + commandNames})
+	}
+	return nil, faults
+}
+
+// parseServe gathers the layers, checks each of their values, puts the strongest in place and checks the whole.
+func parseServe(line *commandLine, env []string, system System, faults *Faults) *Serve {
+	b := &builder{serve: &Serve{OpenFiles: system.OpenFiles}, system: system, faults: faults, bad: map[string]bool{}}
+	b.layer(line.given)
+	fromEnv, envFaults, note := readEnvironment(env)
+	faults.add(envFaults...)
+	b.layer(fromEnv)
+	if note != "" {
+		b.warn("%s", note)
+	}
+	fileWasRead := true
+	if path, where := b.configFile(); path != "" {
+		fromFile, fileFaults, read := readFile(path, where)
+		before := len(faults.List)
+		faults.add(fileFaults...)
+		b.layer(fromFile)
+		slices.SortStableFunc(faults.List[before:], func(x, y Fault) int { return x.line - y.line })
+		fileWasRead = read
+	}
+	b.assemble()
+	if fileWasRead { // else half of the values are unknown, and what they contradict would be guessed
+		b.check()
+	}
+	return b.serve
+}
+
+// given is one setting as one place gives it.
+type given struct {
+	setting *setting
+	origin  origin
+	texts   []string
+}
+
+// builder assembles a Serve from its layers.
+type builder struct {
+	serve  *Serve
+	system System
+	faults *Faults
+	layers []map[string]given // strongest first
+	bad    map[string]bool    // settings whose strongest value cannot be used
+}
+
+func (b *builder) warn(format string, args ...any) {
+	b.serve.Warnings = append(b.serve.Warnings, oneLine(fmt.Sprintf(format, args...)))
+}
+
+// layer adds the next weaker layer and checks each of its values by itself.
+func (b *builder) layer(values []given) {
+	layer := map[string]given{}
+	for _, v := range values {
+		if err := v.setting.store(new(Serve), v.texts); err != nil {
+			b.faults.add(v.setting.fault(v.origin, err))
+			b.bad[v.setting.name] = b.bad[v.setting.name] || !b.overridden(v.setting.name)
+		}
+		layer[v.setting.name] = v
+	}
+	b.layers = append(b.layers, layer)
+}
+
+// overridden reports whether one of the layers so far gives name.
+func (b *builder) overridden(name string) bool {
+	for _, layer := range b.layers {
+		if _, ok := layer[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// configFile returns the path of the configuration file and who named it.
+func (b *builder) configFile() (string, origin) {
+	for _, layer := range b.layers {
+		if v, ok := layer["config"]; ok {
+			if b.bad["config"] {
+				return "", origin{}
+			}
+			return v.texts[0], v.origin
+		}
+	}
+	return "", origin{}
+}
+
+// assemble stores the strongest value of each setting.
+func (b *builder) assemble() {
+	b.serve.effective = map[string]effective{}
+	for i := range settings {
+		s := &settings[i]
+		if s.flagOnly {
+			continue
+		}
+		v := given{setting: s, origin: origin{layer: layerDefault}, texts: s.defaults()}
+		for _, layer := range b.layers {
+			if found, ok := layer[s.name]; ok {
+				v = found
+				break
+			}
+		}
+		if b.bad[s.name] {
+			continue
+		}
+		if err := s.store(b.serve, v.texts); err != nil {
+			panic(fmt.Sprintf("config: the default of --%s: %v", s.name, err)) // given values were checked in layer
+		}
+		b.serve.effective[s.name] = effective{texts: s.show(b.serve), origin: v.origin}
+	}
+}

@@ -1,0 +1,55 @@
+package config
+
+import "time"
+
+// Bounds of what a configuration may contain, beyond the ranges of the settings themselves (settings.go).
+const (
+	// maxListen [addresses]: each takes one listening socket per loop.
+	maxListen = 16
+
+	// maxLoops [loops]: a connection id has 8 bits for its loop.
+	maxLoops = 255
+
+	// maxMaxConnections [connections]: with a slack of 100% still below the 2^24 slots that a connection id can name in
+	// a single loop.
+	maxMaxConnections = 8_000_000
+
+	// maxPathBytes [bytes] of --path and --echo-path: far below the 8 KiB that a whole upgrade request may take.
+	maxPathBytes = 256
+
+	// maxMetaHeaders [headers] and maxMetaHeaderBytes [bytes per name]: each is looked for in every upgrade request.
+	maxMetaHeaders     = 16
+	maxMetaHeaderBytes = 64
+
+	// minTimeout and maxTimeout bound the timeouts. Below, a healthy peer across an ocean would be cut off by its round
+	// trip and the wheel's resolution; above, a deadline protects nothing.
+	minTimeout = 10 * time.Millisecond
+	maxTimeout = time.Hour
+
+	// maxConfigFileBytes [bytes]: some hundred times what all settings take; stops a wrong path from being read in.
+	maxConfigFileBytes = 1 << 20
+
+	// minKeyBytes [bytes]: RFC 7518 section 3.2 demands a key as long as the hash for HS256; a shorter one could be
+	// found by trying, from a single token. minTokenBytes [bytes]: a bearer token can only be tried against the server,
+	// 16 characters are out of reach that way. maxSecretBytes [bytes] stops a wrong path from being read in.
+	minKeyBytes    = 32
+	minTokenBytes  = 16
+	maxSecretBytes = 64 << 10
+)
+
+// Descriptors that are not open connections, kept free when connections are counted against the open-file limit. Sum:
+//
+//	reserveProcess              standard streams, Go's own epoll and eventfd, files that are open for a moment
+//	reserveAdmin                when the admin interface is on: its listener and the connections to it
+//	reservePerLoop × loops      epoll, netpoll's eventfd, the eventfd of tasks, the timerfd, and as many to spare
+//	1 × loops × addresses       listeners
+//	1/reserveFraction of all    sockets that are no open connection yet or any more: in their handshake (L2.7), refused
+//	                            (L2.6), or lingering after the close (L1.8)
+//
+// A burst that needs more than the last line is harmless: accepting pauses until descriptors come back (L8.4).
+const (
+	reserveProcess  = 32
+	reserveAdmin    = 64
+	reservePerLoop  = 8
+	reserveFraction = 50
+)

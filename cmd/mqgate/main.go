@@ -1,0 +1,67 @@
+// Command mqgate is a WebSocket gateway: it holds the sockets of a very large number of clients and carries requests,
+// responses and events between them and the workers behind it.
+//
+// Exit status: 0 when a drain has ended, or for --check, --help and version; 1 when the server failed to start or while
+// it ran; 2 for wrong flags or a wrong configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/mqgate/mqgate/cmd/mqgate/config"
+)
+
+// Exit status of the process.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// run is main without the process around it. It returns the exit status.
+func run(args, env []string, stdout, stderr io.Writer) int {
+	system, err := config.ThisSystem()
+	if err != nil {
+		fmt.Fprintln(stderr, "mqgate:", err)
+		return exitFailed
+	}
+	command, err := config.Parse(args, env, system, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		if _, wrong := errors.AsType[*config.Faults](err); wrong {
+			return exitUsage
+		}
+		return exitFailed
+	}
+	switch command.Name {
+	case config.CommandHelp:
+	case config.CommandVersion:
+		err = printVersion(stdout)
+	case config.CommandServe:
+		if command.Check {
+			err = command.Serve.WriteReport(stdout)
+			break
+		}
+		log := command.Serve.Logger(stderr)
+		for _, warning := range command.Serve.Warnings {
+			log.Warn(warning)
+		}
+		if err := serve(context.Background(), *command.Serve, log); err != nil {
+			log.Error("failed", "error", err)
+			return exitFailed
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "mqgate:", err)
+		return exitFailed
+	}
+	return exitDone
+}

@@ -1,0 +1,323 @@
+package conn
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"syscall"
+
+	"github.com/mqgate/mqgate/conn/handshake"
+	"github.com/mqgate/mqgate/frame"
+	"github.com/valyala/bytebufferpool"
+)
+
+// handshaking is what a connection needs until its upgrade is done and only if it does not come in one piece, or in the
+// client role.
+type handshaking struct {
+	buf      *bytebufferpool.ByteBuffer // what has come so far
+	searched int                        // bytes of buf in which the end of the header block is not
+	dial     *DialConfig                // client role
+	key      [16]byte                   // client role: the nonce
+}
+
+var (
+	errHandshakeTimeout = errors.New("the handshake was not done in time")
+	errTooLong          = errors.New("the answer to the upgrade request is longer than 8 KiB")
+)
+
+func (c *Conn) needHandshake() *handshaking {
+	if c.hs == nil {
+		c.hs = &handshaking{}
+	}
+	return c.hs
+}
+
+func (c *Conn) dropHandshake() {
+	c.dropBuffer()
+	c.hs = nil
+}
+
+func (c *Conn) dropBuffer() {
+	if c.hs != nil && c.hs.buf != nil {
+		bytebufferpool.Put(c.hs.buf)
+		c.hs.buf, c.hs.searched = nil, 0
+	}
+}
+
+// OnAccept implements loop.Handler.
+func (r *Registry) OnAccept(slot uint32, _ int, remote netip.AddrPort) {
+	c := r.take(slot, remote)
+	c.transition(Connecting)
+	r.stats.Handshake++
+	r.setTimer(c, r.cfg.HandshakeTimeout.Nanoseconds()) // never extended (L2.7)
+}
+
+// handshake takes bytes of the peer until the header block is complete, and returns what follows it: the first frames.
+func (c *Conn) handshake(p []byte) []byte {
+	for {
+		block, rest, ok := c.headerBlock(p)
+		if !ok {
+			return nil
+		}
+		again := false
+		if c.reg.cfg.Role == frame.RoleClient {
+			again = c.clientUpgrade(block)
+		} else {
+			c.serverUpgrade(block)
+		}
+		c.dropBuffer() // block was in there
+		switch {
+		case again:
+			p = rest
+		case c.state == Closed:
+			return nil
+		default:
+			c.hs = nil
+			return rest
+		}
+	}
+}
+
+// headerBlock collects the header block. Not ok: more is needed, or the connection was refused.
+func (c *Conn) headerBlock(p []byte) (block, rest []byte, ok bool) {
+	if c.hs == nil || c.hs.buf == nil {
+		if len(p) == 0 {
+			return nil, nil, false
+		}
+		end, ref := c.scan(p, 0)
+		switch {
+		case ref != nil:
+			c.refuse(ref, false)
+		case end > 0:
+			return p[:end], p[end:], true
+		default:
+			hs := c.needHandshake()
+			hs.buf = bytebufferpool.Get()
+			hs.buf.B = append(hs.buf.B, p...)
+			hs.searched = len(p)
+		}
+		return nil, nil, false
+	}
+	hs := c.hs
+	had := len(hs.buf.B)
+	hs.buf.B = append(hs.buf.B, p[:min(len(p), handshake.MaxRequest+1-had)]...)
+	end, ref := c.scan(hs.buf.B, hs.searched)
+	switch {
+	case ref != nil:
+		c.refuse(ref, false)
+	case end > 0:
+		return hs.buf.B[:end], p[end-had:], true
+	default:
+		hs.searched = len(hs.buf.B)
+	}
+	return nil, nil, false
+}
+
+// scan looks for the end of the header block. Both roles keep to 8 KiB (L2.7).
+func (c *Conn) scan(p []byte, from int) (int, *handshake.Refusal) {
+	if c.reg.cfg.Role == frame.RoleServer {
+		return handshake.Scan(p, from, handshake.MaxRequest)
+	}
+	end := handshake.End(p, from)
+	if end > handshake.MaxResponse || end == 0 && len(p) > handshake.MaxResponse {
+		return 0, handshake.BadRequest(errTooLong.Error())
+	}
+	return end, nil
+}
+
+// serverUpgrade answers an upgrade request (RFC 6455 section 4.2, L2.1).
+func (c *Conn) serverUpgrade(block []byte) {
+	r := c.reg
+	req := &r.request
+	if ref := req.ParseHead(block); ref != nil {
+		c.refuse(ref, false)
+		return
+	}
+	i := r.endpointOf(req.Path)
+	if i < 0 {
+		c.refuse(r.notFound, req.IsHead())
+		return
+	}
+	if ref := req.CheckUpgrade(); ref != nil {
+		c.refuse(ref, req.IsHead())
+		return
+	}
+	over, ok := r.admit(c)
+	if !ok {
+		c.refuse(unavailable, false)
+		return
+	}
+	c.endpoint = uint8(i)
+	if len(r.cfg.MetaHeaders) > 0 {
+		r.metas.begin()
+		for _, name := range r.cfg.MetaHeaders {
+			r.metas.add(req.Header(name))
+		}
+		c.meta = r.metas.end()
+	}
+	r.loop.Write(c.slot, handshake.AppendResponse(r.scratch[:0], req.Key, nil, nil))
+	c.opened(over)
+}
+
+var unavailable = handshake.Unavailable("no more connections are taken at present; come back later", retryAfter)
+
+func (r *Registry) endpointOf(path []byte) int {
+	for i := range r.cfg.Endpoints {
+		if r.cfg.Endpoints[i].Path == string(path) {
+			return i
+		}
+	}
+	return -1
+}
+
+// admit counts a connection against the limits. over: it is above the soft limit and is to be told so (L2.5); not ok: it
+// is to be refused (L2.6).
+func (r *Registry) admit(c *Conn) (over, ok bool) {
+	if r.drain.active {
+		return false, false
+	}
+	lim := r.cfg.Limits
+	if lim == nil {
+		return false, true
+	}
+	n := lim.open.Add(1)
+	c.flags |= counted
+	if n > lim.Soft {
+		if n > lim.Hard || !lim.tell(r.loop.Now()) {
+			r.uncount(c)
+			return false, false
+		}
+		return true, true
+	}
+	return false, true
+}
+
+// opened makes an upgraded connection known (L2.4): counted, then OnOpen, then OPEN.
+func (c *Conn) opened(over bool) {
+	r := c.reg
+	c.transition(Connected)
+	c.born = r.loop.Now()
+	r.stats.Handshake--
+	r.stats.Total++
+	r.stats.Open++
+	r.loop.CancelTimer(c.slot)
+	c.Endpoint().Handler.OnOpen(c)
+	if c.state != Connected {
+		return // closed from within OnOpen
+	}
+	if over {
+		c.closeFor(CauseLimit)
+		return
+	}
+	c.transition(Open)
+	r.startHeartbeat(c)
+}
+
+// refuse answers with an HTTP error and closes in good order; head: the answer to HEAD, without a body.
+func (c *Conn) refuse(ref *handshake.Refusal, head bool) {
+	r := c.reg
+	if r.cfg.Role == frame.RoleClient {
+		c.handshakeLost(errors.New(ref.Reason))
+		return
+	}
+	r.stats.Refused[refusalIndex(ref.Status)]++
+	r.stats.Handshake--
+	c.flags |= refused
+	var answer []byte
+	if head {
+		answer = handshake.AppendRefusalHead(nil, ref)
+	} else {
+		answer = handshake.AppendRefusal(nil, ref)
+	}
+	r.loop.Write(c.slot, answer)
+	c.finish()
+}
+
+// handshakeTimeout ends a handshake that took too long (L2.7): whoever has begun a request is told why.
+func (c *Conn) handshakeTimeout() {
+	c.reg.stats.HandshakeTO++
+	if c.reg.cfg.Role == frame.RoleServer && c.hs != nil {
+		c.refuse(handshake.TimedOut("the request was not complete in time"), false)
+		return
+	}
+	c.handshakeLost(errHandshakeTimeout)
+}
+
+// handshakeLost ends a connection that was never upgraded.
+func (c *Conn) handshakeLost(err error) {
+	r, user := c.reg, c.User
+	var failed func(uint32, error)
+	if c.hs != nil && c.hs.dial != nil {
+		failed = c.hs.dial.Failed
+	}
+	r.stats.Handshake--
+	c.transition(Closed)
+	c.drop(false)
+	if failed != nil {
+		failed(user, err)
+	}
+}
+
+// DialConfig is what a client connects to. It may be shared by any number of connections and must not change.
+type DialConfig struct {
+	Addr     netip.AddrPort
+	Host     string // of the Host header
+	Path     string // with the query, if any
+	Origin   string
+	Protocol string
+	Header   []handshake.Header
+	// Failed is called on the loop's goroutine for a connection that could not be opened, with the user value given to
+	// Dial. May be nil.
+	Failed func(user uint32, err error)
+}
+
+// Dial opens a connection in the client role, from the given source address (the zero Addr: any). user becomes Conn.User.
+// The endpoint's handler is told of the opening, or d.Failed of the failure, unless Dial itself returns an error. On the
+// loop's goroutine.
+func (r *Registry) Dial(d *DialConfig, source netip.Addr, user uint32) error {
+	if r.cfg.Role != frame.RoleClient {
+		panic("conn: Dial on a registry of the server role")
+	}
+	slot, errno := r.loop.Dial(d.Addr, source)
+	if errno != 0 {
+		return fmt.Errorf("connect to %v: %w", d.Addr, errno)
+	}
+	c := r.take(slot, d.Addr)
+	c.User = user
+	c.needHandshake().dial = d
+	c.transition(Connecting)
+	r.stats.Handshake++
+	r.setTimer(c, r.cfg.HandshakeTimeout.Nanoseconds())
+	return nil
+}
+
+// OnConnect implements loop.Handler.
+func (r *Registry) OnConnect(slot uint32, errno syscall.Errno) {
+	c := r.at(slot)
+	if errno != 0 {
+		c.handshakeLost(fmt.Errorf("connect to %v: %w", c.Remote(), errno))
+		return
+	}
+	hs := c.hs
+	binary.NativeEndian.PutUint64(hs.key[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(hs.key[8:], rand.Uint64())
+	d := hs.dial
+	r.loop.Write(slot, handshake.AppendRequest(nil, d.Host, d.Path, hs.key, d.Origin, d.Protocol, d.Header))
+}
+
+// clientUpgrade checks the server's answer (RFC 6455 section 4.1). again: it was an interim one.
+func (c *Conn) clientUpgrade(block []byte) (again bool) {
+	var res handshake.Response
+	err := res.Parse(block, c.hs.key, c.hs.dial.Protocol, "")
+	switch {
+	case err == nil:
+		c.opened(false)
+	case errors.Is(err, handshake.ErrInterim):
+		return true
+	default:
+		c.handshakeLost(err)
+	}
+	return false
+}

@@ -1,0 +1,342 @@
+package conn
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/mqgate/mqgate/conn/handshake"
+	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/loop"
+)
+
+// Handler is told what happens to the connections of an endpoint. All methods are called on the goroutine of the
+// connection's loop and must not block. It costs one interface call per message, 2 ns beside the microseconds of the
+// read that brought it.
+type Handler interface {
+	// OnOpen: the connection is CONNECTED and becomes OPEN when OnOpen returns, unless OnOpen closes it. Sending works.
+	OnOpen(c *Conn)
+	// OnMessage: a whole message (op Text or Binary). p is borrowed until OnMessage returns and may be changed in place.
+	// The state is OPEN, or CLOSING while the peer's Close is awaited (L1.3).
+	OnMessage(c *Conn, op frame.OpCode, p []byte)
+	// OnPong: a round trip time was measured (L7.4).
+	OnPong(c *Conn, rtt time.Duration)
+	// OnDrain: the process is going. The handler closes the connection with CauseDrain, now or when its requests are
+	// answered (L5.5); if it does not, the connection is forced after --drain-timeout.
+	OnDrain(c *Conn)
+	// OnError: the socket is broken; OnClose follows at once (L8.1).
+	OnError(c *Conn, err error)
+	// OnClose: exactly once for every connection whose OnOpen was called (L1.6). Nothing can be sent any more; the Conn
+	// is not to be used after it returns.
+	OnClose(c *Conn, e End)
+}
+
+// Heartbeat is who keeps a connection alive.
+type Heartbeat uint8
+
+const (
+	HeartbeatServer Heartbeat = iota // we ping (L7.1)
+	HeartbeatClient                  // the peer sends something in every two intervals (L7.5)
+	HeartbeatOff
+)
+
+// Endpoint is a path and who serves it. In the client role there is one, and its path is what is asked for.
+type Endpoint struct {
+	Path       string
+	Handler    Handler
+	MaxMessage int // [bytes]
+
+	frames frame.Config
+}
+
+// Config is shared by the registries of a process and never changes while they run.
+type Config struct {
+	Role             frame.Role
+	Endpoints        []Endpoint
+	Issuer           *Issuer
+	HandshakeTimeout time.Duration
+	PingInterval     time.Duration
+	CloseTimeout     time.Duration
+	WriteTimeout     time.Duration // L8.3
+	Heartbeat        Heartbeat
+	MaxPending       int // [bytes] L8.3
+	MetaHeaders      []string
+	Limits           *Limits // nil: no limit
+	Log              *slog.Logger
+}
+
+// Validate lists all faults of the configuration and completes it.
+func (cfg *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, text string) {
+		if !ok {
+			errs = append(errs, errors.New("conn: "+text))
+		}
+	}
+	check(len(cfg.Endpoints) > 0 && len(cfg.Endpoints) < 256, "1 to 255 endpoints expected")
+	check(cfg.HandshakeTimeout > 0 && cfg.PingInterval > 0 && cfg.CloseTimeout > 0 && cfg.WriteTimeout > 0, "every timeout must be above 0")
+	check(len(cfg.MetaHeaders) <= maxMetaHeaders, "at most 16 headers can be kept")
+	for i := range cfg.Endpoints {
+		e := &cfg.Endpoints[i]
+		check(e.Handler != nil && e.MaxMessage > 0, "endpoint "+e.Path+" needs a handler and a message limit above 0")
+		check(cfg.MaxPending > e.MaxMessage+frame.MaxHeader, "the pending limit must be above the message limit of endpoint "+e.Path)
+		e.frames = frame.Config{Role: cfg.Role, MaxMessage: e.MaxMessage}
+	}
+	if cfg.Issuer == nil {
+		cfg.Issuer = NewIssuer()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(errs...)
+}
+
+// Limits bounds the connections of a process. Its counter is shared by the loops: one atomic operation per connection,
+// none per message.
+type Limits struct {
+	Soft, Hard int64 // L2.5, L2.6; Hard >= Soft > 0
+	TellPerSec int64 // closes with 1013 per second; above, the upgrade is refused
+	open       atomic.Int64
+	told       atomic.Int64 // second << 32 | closes told in it
+}
+
+// tell reports whether one more client may be told in the second of now [ns].
+func (lim *Limits) tell(now int64) bool {
+	sec := now / 1e9
+	for {
+		old := lim.told.Load()
+		next := sec<<32 | 1
+		if old>>32 == sec {
+			if old&0xffffffff >= lim.TellPerSec {
+				return false
+			}
+			next = old + 1
+		}
+		if lim.TellPerSec <= 0 {
+			return false
+		}
+		if lim.told.CompareAndSwap(old, next) {
+			return true
+		}
+	}
+}
+
+// Registry holds the connections of one loop, in slots that are the loop's own. It is the loop's handler.
+type Registry struct {
+	cfg     *Config
+	loop    *loop.Loop
+	chunks  []*[chunkConns]Conn
+	stats   Stats
+	metas   metas
+	maskKey [4]byte
+	scratch [256]byte // control frames and their bodies
+	phase   uint64    // spreads first pings over the interval
+	drain   drain
+
+	request  handshake.Request  // the one that is being read
+	notFound *handshake.Refusal // names the endpoints
+}
+
+// NewRegistry returns a registry for a validated Config. Attach must be called before its loop runs.
+func NewRegistry(cfg *Config) *Registry {
+	var paths []string
+	for _, e := range cfg.Endpoints {
+		paths = append(paths, e.Path)
+	}
+	return &Registry{cfg: cfg, notFound: handshake.NotFound(paths...)}
+}
+
+// Attach tells the registry its loop.
+func (r *Registry) Attach(l *loop.Loop) {
+	r.loop = l
+	r.drain.timer = l.NewTimers(func(uint32) { r.drainStep() })
+}
+
+// Loop returns the registry's loop.
+func (r *Registry) Loop() *loop.Loop { return r.loop }
+
+// Stats returns a copy of the counters. On the loop's goroutine.
+func (r *Registry) Stats() Stats { return r.stats }
+
+// Entries counts the connections that have been upgraded and not ended by looking at every slot: the slow truth that
+// Stats.Open is checked against (L6.2).
+func (r *Registry) Entries() (n int64) {
+	r.Each(func(*Conn) { n++ })
+	return n
+}
+
+// Each calls f for every connection that has been opened and not ended. f may close them.
+func (r *Registry) Each(f func(c *Conn)) {
+	for slot := range uint32(len(r.chunks) * chunkConns) {
+		if c := r.live(slot); c != nil {
+			f(c)
+		}
+	}
+}
+
+// live returns the connection in slot if it has been opened and not ended.
+func (r *Registry) live(slot uint32) *Conn {
+	if int(slot/chunkConns) >= len(r.chunks) || !r.loop.InUse(slot) {
+		return nil
+	}
+	c := r.at(slot)
+	if c.flags&ended != 0 || c.state < Connected {
+		return nil
+	}
+	return c
+}
+
+// Get resolves a reference: nil when that connection has ended.
+func (r *Registry) Get(ref Ref) *Conn {
+	if r.loop.Generation(ref.Slot) != ref.Generation {
+		return nil
+	}
+	return r.live(ref.Slot)
+}
+
+// Find resolves an id that was verified and is of this loop: nil when that connection has ended.
+func (r *Registry) Find(id ID) *Conn { return r.Get(Ref{id.Slot(), id.Generation()}) }
+
+func (r *Registry) at(slot uint32) *Conn { return &r.chunks[slot/chunkConns][slot%chunkConns] }
+
+// take prepares the Conn of a slot that the loop has just taken.
+func (r *Registry) take(slot uint32, remote netip.AddrPort) *Conn {
+	for int(slot/chunkConns) >= len(r.chunks) {
+		r.chunks = append(r.chunks, new([chunkConns]Conn))
+	}
+	c := r.at(slot)
+	*c = Conn{reg: r, slot: slot, addr: remote.Addr().As16(), port: remote.Port()}
+	return c
+}
+
+// setTimer has the connection's timer fire in d [ns].
+func (r *Registry) setTimer(c *Conn, d int64) { r.loop.SetTimer(c.slot, r.loop.Now()+d) }
+
+// count counts a connection against the limit; uncount takes it off.
+func (r *Registry) uncount(c *Conn) {
+	if c.flags&counted != 0 {
+		c.flags &^= counted
+		r.cfg.Limits.open.Add(-1)
+	}
+}
+
+// writeControl queues a control frame. urgent: ahead of waiting data (pings, pongs).
+func (r *Registry) writeControl(c *Conn, op frame.OpCode, body []byte, masked, urgent bool) {
+	var key [4]byte
+	var buf [frame.MaxHeader + frame.MaxControlPayload]byte
+	b := buf[:0]
+	if masked {
+		key = newMaskKey()
+		b = frame.AppendMaskedFrame(b, op, true, body, key)
+	} else {
+		b = frame.AppendFrame(b, op, true, body)
+	}
+	if urgent {
+		r.loop.WriteUrgent(c.slot, b)
+	} else {
+		r.loop.Write(c.slot, b)
+	}
+	r.stats.MessagesSent[kindOf(op)]++
+}
+
+// OnData implements loop.Handler.
+func (r *Registry) OnData(slot uint32, p []byte) {
+	c := r.at(slot)
+	c.flags |= alive
+	switch c.state {
+	case New, Connecting:
+		if p = c.handshake(p); len(p) > 0 {
+			c.frames(p)
+		}
+	case Connected, Open, Closing:
+		c.frames(p)
+	case Closed: // lingering: thrown away (L1.8)
+	}
+}
+
+// OnEOF implements loop.Handler: the peer's FIN.
+func (r *Registry) OnEOF(slot uint32) {
+	c := r.at(slot)
+	c.flags |= sawEOF
+	switch c.state {
+	case New, Connecting:
+		c.handshakeLost(errors.New("connection closed during the handshake"))
+	case Connected, Open:
+		// No Close frame can come any more. What is queued still goes out, then our Close, to whoever reads on.
+		c.fail1006()
+	case Closing:
+		c.fail1006()
+	case Closed:
+		if r.loop.Pending(slot) == 0 {
+			c.drop(false)
+		} // else: the last words are still going out
+	}
+}
+
+// fail1006 ends a connection whose peer will send nothing more and has sent no Close frame.
+func (c *Conn) fail1006() {
+	r := c.reg
+	cause := CauseSocket
+	if c.state == Closing {
+		cause = c.cause
+	} else {
+		c.transition(Closing)
+		c.sendClose(codeProtocol, "FIN without a Close frame")
+	}
+	c.end(End{Code: codeAbnormal, Reason: []byte("connection lost"), Cause: cause})
+	c.finish()
+	r.setTimer(c, r.cfg.WriteTimeout.Nanoseconds())
+}
+
+// OnError implements loop.Handler.
+func (r *Registry) OnError(slot uint32, errno syscall.Errno) {
+	c := r.at(slot)
+	r.stats.Errors++
+	r.cfg.Log.Debug("socket error", "err", errno, "state", c.state, "remote", c.Remote())
+	if c.state == New || c.state == Connecting {
+		c.handshakeLost(errno)
+		return
+	}
+	cause := CauseSocket
+	if c.state == Closing {
+		cause = c.cause
+	}
+	if c.flags&ended == 0 {
+		c.Endpoint().Handler.OnError(c, errno)
+	}
+	c.abort(cause, false)
+}
+
+// OnBlocked implements loop.Handler: from now on the write timeout runs (L8.3).
+func (r *Registry) OnBlocked(slot uint32) {
+	c := r.at(slot)
+	if c.state == Open || c.state == Connected {
+		r.armOpen(c)
+	}
+}
+
+// OnDrained implements loop.Handler.
+func (r *Registry) OnDrained(slot uint32) {
+	if c := r.at(slot); c.flags&lingering != 0 {
+		c.lingerDrained()
+	}
+}
+
+// OnTimer implements loop.Handler. What the timer is for follows from the state.
+func (r *Registry) OnTimer(slot uint32) {
+	c := r.at(slot)
+	switch c.state {
+	case New, Connecting:
+		c.handshakeTimeout()
+	case Connected, Open:
+		r.heartbeat(c)
+	case Closing: // L5.3
+		c.flags |= forced
+		c.abort(CauseForced, true)
+	case Closed:
+		c.drop(r.loop.Pending(slot) > 0)
+	}
+}

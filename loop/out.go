@@ -1,0 +1,222 @@
+package loop
+
+import (
+	"github.com/valyala/bytebufferpool"
+)
+
+// Shared is a unit of output for many sockets, built once and never copied per receiver (a broadcast). Its bytes must
+// not change after NewShared. It is kept alive by the queues that still hold it and freed by the garbage collector:
+// reference counts were left out because one object per broadcast is nothing beside one atomic pair per receiver.
+type Shared struct{ b []byte }
+
+// NewShared takes ownership of b, which must be one or more whole frames.
+func NewShared(b []byte) *Shared { return &Shared{b: b} }
+
+// Len returns the number of bytes.
+func (s *Shared) Len() int { return len(s.b) }
+
+// unit is one piece of output that must not be torn apart by an urgent one: a frame. Its bytes are in sh, or, when sh is
+// nil, the next n bytes of the queue's own buffer. 16 bytes.
+type unit struct {
+	sh *Shared
+	n  uint32 // length [bytes]
+	at uint32 // when it was queued [ms on the loop's clock, wrapping after 49 days]
+}
+
+// queue is the output of one socket that has not been handed to the kernel. It exists only while there is some.
+//
+// The units [head:] are pending, off bytes of the first have been written. Own bytes of pending units lie one after the
+// other in buf from pos on. urgent (pings and pongs) goes out at the next boundary between units: before units[head]
+// when off is 0, else right after it.
+type queue struct {
+	buf       *bytebufferpool.ByteBuffer
+	pos       int // start of units[head]'s own bytes in buf, if it has any
+	units     []unit
+	head      int
+	off       int
+	urgent    []byte
+	urgentOff int // bytes of urgent already written; when > 0 urgent is being written now
+	bytes     int // pending in units and urgent
+}
+
+// reserve appends a unit of n own bytes and returns them for the caller to fill before the queue is written. Nothing is
+// not a unit: it would never be written, and so never be taken off.
+func (q *queue) reserve(n int, at uint32) []byte {
+	b := q.buf.B
+	if n == 0 {
+		return nil
+	}
+	if len(b)+n > cap(b) && q.pos >= len(b)-q.pos {
+		// Without moving what is pending to the front, a queue that never runs empty would grow for ever. Only when at least
+		// half has been written: then every byte moved is paid for by one that has left, and a long queue that is drained in
+		// small pieces is not copied again for every frame.
+		b = b[:copy(b, b[q.pos:])]
+		q.pos = 0
+	}
+	start := len(b)
+	if start+n <= cap(b) {
+		b = b[:start+n]
+	} else {
+		b = append(b, make([]byte, n)...) // compiled to a grow without the temporary
+	}
+	q.buf.B = b
+	q.units = append(q.units, unit{n: uint32(n), at: at})
+	q.bytes += n
+	return b[start : start+n : start+n]
+}
+
+// appendShared appends a unit that is not copied.
+func (q *queue) appendShared(sh *Shared, at uint32) {
+	if len(sh.b) == 0 {
+		return
+	}
+	q.units = append(q.units, unit{sh: sh, n: uint32(len(sh.b)), at: at})
+	q.bytes += len(sh.b)
+}
+
+// appendUrgent appends a copy of p to the urgent output.
+func (q *queue) appendUrgent(p []byte) {
+	q.urgent = append(q.urgent, p...)
+	q.bytes += len(p)
+}
+
+// vectors appends the pending output in the order in which it has to go out, at most maxIovecs pieces, to v. Adjacent
+// units with own bytes become one piece.
+func (q *queue) vectors(v [][]byte) [][]byte {
+	i, pos, off := q.head, q.pos, q.off
+	if len(q.urgent) > 0 && (q.urgentOff > 0 || off == 0) {
+		v = append(v, q.urgent[q.urgentOff:])
+	} else if len(q.urgent) > 0 { // behind the unit that is half written
+		u := q.units[i]
+		if u.sh != nil {
+			v = append(v, u.sh.b[off:])
+		} else {
+			v = append(v, q.buf.B[pos+off:pos+int(u.n)])
+			pos += int(u.n)
+		}
+		v = append(v, q.urgent)
+		i, off = i+1, 0
+	}
+	for i < len(q.units) && len(v) < maxIovecs {
+		if u := q.units[i]; u.sh != nil {
+			v = append(v, u.sh.b[off:])
+			i++
+		} else {
+			n := 0
+			for i < len(q.units) && q.units[i].sh == nil {
+				n += int(q.units[i].n)
+				i++
+			}
+			v = append(v, q.buf.B[pos+off:pos+n])
+			pos += n
+		}
+		off = 0
+	}
+	return v
+}
+
+// wrote takes n written bytes, counted along vectors, off the queue.
+func (q *queue) wrote(n int) {
+	q.bytes -= n
+	if len(q.urgent) > 0 && (q.urgentOff > 0 || q.off == 0) {
+		n = q.wroteUrgent(n)
+	} else if len(q.urgent) > 0 {
+		if rest := int(q.units[q.head].n) - q.off; n >= rest {
+			q.pop()
+			n = q.wroteUrgent(n - rest)
+		}
+	}
+	for n > 0 {
+		rest := int(q.units[q.head].n) - q.off
+		if n < rest {
+			q.off += n
+			return
+		}
+		n -= rest
+		q.pop()
+	}
+}
+
+// wroteUrgent takes up to n written bytes off the urgent output and returns how many of n are left.
+func (q *queue) wroteUrgent(n int) int {
+	rest := len(q.urgent) - q.urgentOff
+	if n < rest {
+		q.urgentOff += n
+		return 0
+	}
+	q.urgent, q.urgentOff = q.urgent[:0], 0
+	return n - rest
+}
+
+// pop takes units[head] off the queue: all of it has been written.
+func (q *queue) pop() {
+	u := &q.units[q.head]
+	if u.sh == nil {
+		q.pos += int(u.n)
+	}
+	u.sh = nil // let go of the shared bytes
+	q.head, q.off = q.head+1, 0
+	if q.head == len(q.units) {
+		q.head, q.units = 0, q.units[:0]
+		q.pos, q.buf.B = 0, q.buf.B[:0]
+	} else if q.head > 64 && q.head > len(q.units)/2 {
+		n := copy(q.units, q.units[q.head:])
+		clear(q.units[n:]) // or the moved units' shared bytes would stay reachable from where they were
+		q.units, q.head = q.units[:n], 0
+	}
+}
+
+// dropUnsent forgets every unit of which no byte has been written (L8.3: a slow consumer gets our Close frame next), and
+// urgent output likewise.
+func (q *queue) dropUnsent() {
+	keep := q.head
+	if q.off > 0 {
+		keep++
+	}
+	own := q.pos
+	q.bytes = 0
+	if q.off > 0 {
+		u := q.units[q.head]
+		q.bytes = int(u.n) - q.off
+		if u.sh == nil {
+			own += int(u.n)
+		}
+	}
+	clear(q.units[keep:])
+	q.units = q.units[:keep]
+	q.buf.B = q.buf.B[:own]
+	if q.urgentOff > 0 {
+		q.bytes += len(q.urgent) - q.urgentOff
+	} else {
+		q.urgent = q.urgent[:0]
+	}
+}
+
+// queues is a loop's stock of free queues: last in, first out, so that the common case (one reply per read) uses the
+// same warm buffer again and again.
+type queues struct{ free []*queue }
+
+func (qs *queues) get() *queue {
+	if n := len(qs.free); n > 0 {
+		q := qs.free[n-1]
+		qs.free[n-1] = nil
+		qs.free = qs.free[:n-1]
+		return q
+	}
+	return &queue{buf: bytebufferpool.Get()}
+}
+
+func (qs *queues) put(q *queue) {
+	if len(qs.free) < keptQueues && cap(q.buf.B) <= keptQueueBytes && cap(q.urgent) <= keptQueueUrgent && cap(q.units) <= keptQueueUnits {
+		clear(q.units)
+		q.buf.B, q.pos = q.buf.B[:0], 0
+		q.units, q.head, q.off = q.units[:0], 0, 0
+		q.urgent, q.urgentOff, q.bytes = q.urgent[:0], 0, 0
+		qs.free = append(qs.free, q)
+		return
+	}
+	if cap(q.buf.B) <= keptQueueBytes {
+		bytebufferpool.Put(q.buf) // larger ones are left to the collector: a pool would keep a burst's memory
+	}
+	q.buf = nil
+}

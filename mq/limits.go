@@ -1,0 +1,25 @@
+package mq
+
+import "time"
+
+// Limits of the gateway that are no flags: value, unit, and what each is against.
+const (
+	// maxRequestID bounds a request id [bytes]; clients count "C0", "C1", ... It is kept for every request in flight:
+	// without a bound 256 requests with ids of 1 MiB would be 256 MiB for one connection.
+	maxRequestID = 128
+
+	// maxUnpublished bounds the ends of connections that the worker has not taken yet, per loop [entries of about 100
+	// bytes]. What does not fit is counted and logged (L6.3).
+	maxUnpublished = 1 << 16
+
+	// publishRetry is how soon they are offered again.
+	publishRetry = time.Second
+
+	// maxServerRequests bounds the requests of the server that wait for clients, per loop, against a worker that asks
+	// clients which never answer.
+	maxServerRequests = 1 << 20
+
+	// warnEvery is the time between two log lines about the same kind of dropped message (L3.1): a client can cause as
+	// many as it likes.
+	warnEvery = time.Second
+)

@@ -1,0 +1,508 @@
+package rooms
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqgate/mqgate/mq"
+	"github.com/mqgate/mqgate/mq/wire"
+)
+
+const grace = 10 * time.Second
+
+// simulated runs f in simulated time with a gateway of the default configuration, and closes the worker afterwards.
+func simulated(t *testing.T, f func(t *testing.T, g *gateway)) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t, DefaultConfig())
+		f(t, g)
+		g.w.Close()
+	})
+}
+
+// pass lets time pass, and what is due then happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// A client that ends for good leaves at once; one that is lost stays a member for the grace, to the tick.
+func TestDisconnectCodes(t *testing.T) {
+	for code, atOnce := range map[uint16]bool{
+		1000: true, 4000: true, 4001: true,
+		1001: false, 1002: false, 1005: false, 1006: false, 1009: false, 1013: false, 3333: false, 3334: false, 3335: false, 3999: false, 4002: false,
+	} {
+		simulated(t, func(t *testing.T, g *gateway) {
+			a, b := g.login(), g.login()
+			room := a.room()
+			a.join(room)
+			b.join(room)
+			a.take()
+			b.lose(code)
+			b.lose(code) // the gateway tells once; told again, nothing happens
+			if !atOnce {
+				pass(grace - 1)
+				a.expect()
+				if got := a.members(room); len(got) != 2 {
+					t.Errorf("code %d: members %v", code, got)
+				}
+				a.take()
+				pass(1)
+			}
+			a.expect("left " + b.session)
+			if n := g.w.Counters(); n.Members != 1 || n.Sessions != 1 {
+				t.Errorf("code %d: %+v", code, n)
+			}
+			again := g.dial()
+			again.auth(b.session, "")
+			if again.session == b.session {
+				t.Errorf("code %d: the session is still there", code)
+			}
+		})
+	}
+}
+
+// The client comes back in time, authenticates with its session and reenters: nobody notices.
+func TestReenter(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		joined, _ := b.join(room)
+		a.take()
+		b.lose(1006)
+		pass(grace - 1)
+		back := g.dial()
+		g.must("authenticate", back.auth(b.session, ""), wire.StatusOK)
+		if back.session != b.session {
+			t.Fatal("a new session was issued")
+		}
+		g.must("say before reentering", back.say(room, "x"), wire.StatusOK) // still a member
+		pass(grace - 1)                                                     // the time to reenter counts from authenticating
+		again, status := back.join(room, wire.OptionReenter)
+		g.must("reenter", status, wire.StatusOK)
+		if len(again.Members) != 2 || again.Room == nil || again.Self.LastUpdate != joined.Self.LastUpdate {
+			t.Errorf("answered %+v", again)
+		}
+		pass(10 * grace)
+		a.expect()
+		if got := a.members(room); !slices.Equal(got, []string{a.session, b.session}) {
+			t.Errorf("members %v", got)
+		}
+		// It is a full member: it hears, and is heard leaving.
+		back.take()
+		a.joinAs(room, wire.Member{ScreenName: "other name"}, wire.OptionReenter)
+		back.expect("updated " + a.session)
+		back.lose(1000)
+		a.expect("updated "+a.session, "left "+b.session)
+	})
+}
+
+// What has changed while the client was away is told as an update.
+func TestReenterWithChanges(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.joinAs(room, wire.Member{ScreenName: "Bob", Streams: []wire.Stream{{URI: "old"}}})
+		a.take()
+		b.lose(1001)
+		back := g.dial()
+		back.auth(b.session, "")
+		self, _ := back.joinAs(room, wire.Member{ScreenName: "Bob", Streams: []wire.Stream{{URI: "new"}}}, wire.OptionReenter)
+		if self.Self.Streams[0].URI != "new" {
+			t.Errorf("%+v", self.Self)
+		}
+		a.expect("updated " + b.session)
+	})
+}
+
+// Joining without "reenter" keeps the membership too: the client is told that it is in the room already.
+func TestJoinAgainWithoutReenter(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		a.take()
+		b.lose(1006)
+		back := g.dial()
+		back.auth(b.session, "")
+		_, status := back.join(room)
+		g.must("join", status, wire.StatusAlreadyInRoom)
+		pass(10 * grace)
+		a.expect()
+	})
+}
+
+// A client that comes back but joins only one of its rooms again leaves the other.
+func TestReenterSomeRooms(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		one, two := a.room(), a.room()
+		for _, r := range []string{one, two} {
+			a.join(r)
+			b.join(r)
+		}
+		a.take()
+		b.lose(1006)
+		back := g.dial()
+		back.auth(b.session, "")
+		back.join(one, wire.OptionReenter)
+		pass(grace - 1)
+		a.expect()
+		pass(1)
+		a.expect("left " + b.session)
+		if x, y := a.members(one), a.members(two); len(x) != 2 || len(y) != 1 {
+			t.Errorf("members %v and %v", x, y)
+		}
+		g.must("say in the room that was left", back.say(two, "x"), wire.StatusNotInRoom)
+		_, status := back.join(two, wire.OptionReenter)
+		g.must("too late: a new join", status, wire.StatusOK)
+		a.take()
+		a.take()
+		if got := a.members(two); len(got) != 2 {
+			t.Errorf("members %v", got)
+		}
+	})
+}
+
+// Lost again and again: each loss has a grace of its own, and an old timer ends nothing.
+func TestLostTwice(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		a.take()
+		for range 5 {
+			b.lose(1006)
+			pass(grace * 2 / 3)
+			back := g.dial()
+			back.auth(b.session, "")
+			back.join(room, wire.OptionReenter)
+			b = back
+			pass(grace * 2 / 3)
+		}
+		a.expect()
+		b.lose(1006)
+		pass(grace)
+		a.expect("left " + b.session)
+	})
+}
+
+// The session moves to another connection while the old one is still there.
+func TestTakeover(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		b.fetch(room, "", "", 0, wire.Subscribe)
+		thief := g.dial()
+		g.must("authenticate", thief.auth(b.session, ""), wire.StatusOK)
+		if thief.session != b.session {
+			t.Fatal("not taken over")
+		}
+		a.take()
+		b.take()
+		a.say(room, "secret")
+		a.joinAs(room, wire.Member{ScreenName: "changed"}, wire.OptionReenter)
+		b.expect() // has lost its subscriptions
+		g.must("old connection", b.say(room, "x"), wire.StatusUnauthorized)
+		b.lose(1000) // its end means nothing any more
+		a.take()
+		pass(grace - 1)
+		_, status := thief.join(room, wire.OptionReenter)
+		g.must("reenter", status, wire.StatusOK)
+		pass(10 * grace)
+		a.expect()
+		if got := a.members(room); len(got) != 2 {
+			t.Errorf("members %v", got)
+		}
+		if n := g.w.Counters(); n.Sessions != 2 || n.Members != 2 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// Taken over, but not joined again.
+func TestTakeoverWithoutJoin(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		a.take()
+		heir := g.dial()
+		heir.auth(b.session, "")
+		b.lose(1006)
+		pass(grace)
+		a.expect("left " + b.session)
+		g.must("the session lives", heir.leave(room), wire.StatusNotInRoom)
+	})
+}
+
+// Authenticating again on the same connection.
+func TestAuthenticateAgain(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		a.take()
+		b.take()
+		first := b.session
+		g.must("same session", b.auth(first, ""), wire.StatusOK)
+		if b.session != first {
+			t.Error("a new session was issued")
+		}
+		a.joinAs(room, wire.Member{ScreenName: "1"}, wire.OptionReenter)
+		b.expect("updated " + a.session) // still subscribed
+		a.take()
+		g.must("unknown session", b.auth("made up", ""), wire.StatusOK)
+		if b.session == first || b.session == "made up" {
+			t.Errorf("session %q", b.session)
+		}
+		a.expect("left " + first)
+		a.joinAs(room, wire.Member{ScreenName: "2"}, wire.OptionReenter)
+		b.expect()
+		second := b.session
+		g.must("another known session", b.auth(a.session, ""), wire.StatusOK)
+		if b.session != a.session {
+			t.Error("not taken over")
+		}
+		g.must("the one before has ended", g.dial().auth(second, ""), wire.StatusOK)
+		if n := g.w.Counters().Sessions; n != 2 {
+			t.Errorf("%d sessions", n)
+		}
+	})
+}
+
+func TestNoGrace(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ReenterGrace = 0
+	g := newGateway(t, cfg)
+	a, b := g.login(), g.login()
+	room := a.room()
+	a.join(room)
+	b.join(room)
+	a.take()
+	b.lose(1006)
+	a.expect("left " + b.session)
+}
+
+// Rooms vanish when nobody has been in them for a while, and not before.
+func TestEmptyRoom(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		ttl := DefaultConfig().EmptyRoomTTL
+		a, b := g.login(), g.login()
+		created, _ := a.create(wire.Room{Alias: "al", Name: "n"})
+		room := created.RoomID
+		there := func() bool { _, status := a.roomInfo(room); return status == wire.StatusOK }
+		pass(ttl - 1)
+		b.join(room)
+		pass(3 * ttl)
+		if !there() {
+			t.Fatal("gone with a member in it")
+		}
+		b.leave(room)
+		pass(ttl - 1)
+		b.join(room)
+		b.leave(room)
+		pass(ttl - 1)
+		if !there() {
+			t.Fatal("gone too early")
+		}
+		pass(1)
+		if there() || g.w.Counters().Rooms != 0 {
+			t.Fatal("still there")
+		}
+		_, status := a.create(wire.Room{Alias: "al", Name: "n"})
+		g.must("alias is free", status, wire.StatusOK)
+		pass(ttl)
+		if g.w.Counters().Rooms != 0 {
+			t.Fatal("a room that nobody ever joined is still there")
+		}
+	})
+}
+
+// A destroyed room's timer does not end a room of the same id.
+func TestEmptyRoomRecreated(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		ttl := DefaultConfig().EmptyRoomTTL
+		a := g.login()
+		a.create(wire.Room{RoomID: "r", Name: "n"})
+		pass(ttl / 2)
+		a.ask(wire.TypeDestroyRoom, &wire.DestroyRoom{RoomID: "r"}, nil)
+		a.create(wire.Room{RoomID: "r", Name: "n"})
+		pass(ttl - 1)
+		if _, status := a.roomInfo("r"); status != wire.StatusOK {
+			t.Error("gone too early")
+		}
+	})
+}
+
+func TestRoomsForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.EmptyRoomTTL = 0
+		g := newGateway(t, cfg)
+		a := g.login()
+		room := a.room()
+		pass(maxTTL)
+		if _, status := a.roomInfo(room); status != wire.StatusOK {
+			t.Error(status)
+		}
+		g.w.Close()
+	})
+}
+
+// After Close no timer does anything, requests fail, and ends of connections are still taken.
+func TestClose(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b, c := g.login(), g.login(), g.login()
+		room, empty := a.room(), a.room()
+		a.join(room)
+		b.join(room)
+		c.join(room)
+		a.take()
+		b.lose(1006)
+		g.w.Close()
+		pass(maxTTL)
+		a.expect()
+		if n := g.w.Counters(); n.Rooms != 2 || n.Members != 3 {
+			t.Errorf("%+v (rooms %s %s)", n, room, empty)
+		}
+		if x := g.raw(a.id, "", wire.TypeGetRoomInfo, nil); x.failed != errClosed {
+			t.Error(x.failed)
+		}
+		c.lose(1006)
+		a.expect("left " + c.session)
+	})
+}
+
+// A thousand lost clients leave no timers, sessions or members behind.
+func TestManyLost(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a := g.login()
+		room := a.room()
+		a.join(room)
+		for range 1000 {
+			c := g.login()
+			c.join(room)
+			c.lose(1006)
+		}
+		if n := g.w.Counters(); n.Sessions != 1001 || n.Members != 1001 {
+			t.Errorf("%+v", n)
+		}
+		pass(grace)
+		if n := g.w.Counters(); n.Sessions != 1 || n.Members != 1 {
+			t.Errorf("%+v", n)
+		}
+		conns := 0
+		for i := range g.w.sessions.conns {
+			conns += len(g.w.sessions.conns[i].m)
+		}
+		if conns != 1 {
+			t.Errorf("%d connections in the index", conns)
+		}
+	})
+}
+
+// The old connection's end and the takeover at the same moment, in either order, any code: a client that reenters at
+// once stays a member, or (its old connection having ended with 1000 first) gets a new session; never a ghost.
+func TestTakeoverRace(t *testing.T) {
+	for i := range 300 {
+		code := []uint16{1006, 1000}[i%2]
+		g := newGateway(t, DefaultConfig())
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		a.take()
+		heir := g.dial()
+		done := make(chan bool)
+		go func() { b.lose(code); done <- true }()
+		go func() {
+			heir.auth(b.session, "")
+			_, status := heir.join(room, wire.OptionReenter)
+			g.must("reenter", status, wire.StatusOK)
+			done <- true
+		}()
+		<-done
+		<-done
+		if got := a.members(room); !slices.Equal(got, []string{a.session, heir.session}) {
+			t.Fatalf("code %d: members %v, want %v", code, got, []string{a.session, heir.session})
+		}
+		if heir.session != b.session {
+			if code != 1000 {
+				t.Fatalf("code %d: the session was lost", code)
+			}
+			a.expect("left "+b.session, "joined "+heir.session)
+		} else {
+			a.expect()
+		}
+		g.must("heir speaks", heir.say(room, "x"), wire.StatusOK)
+		heir.lose(1000)
+		if n := g.w.Counters(); n.Members != 1 || n.Sessions != 1 {
+			t.Fatalf("code %d: %+v", code, n)
+		}
+		g.w.Close()
+	}
+}
+
+// Many connections fight for one session: at the end exactly one has it.
+func TestTakeoverFight(t *testing.T) {
+	g := newGateway(t, DefaultConfig())
+	defer g.w.Close()
+	a := g.login()
+	room := a.room()
+	a.join(room)
+	fighters := make([]*client, 16)
+	done := make(chan bool)
+	for i := range fighters {
+		fighters[i] = g.dial()
+		go func() {
+			for range 50 {
+				if s := fighters[i].auth(a.session, ""); s != wire.StatusOK {
+					t.Error(s)
+				}
+				fighters[i].join(room, wire.OptionReenter)
+			}
+			done <- true
+		}()
+	}
+	for range fighters {
+		<-done
+	}
+	winners := 0
+	for _, f := range fighters {
+		if _, status := f.roomInfo(room); status == wire.StatusOK {
+			winners++
+		}
+	}
+	if n := g.w.Counters(); winners != 1 || n.Sessions != 1 || n.Members != 1 {
+		t.Errorf("%d have it; %+v", winners, n)
+	}
+	if subs := len(g.subs[mq.Topic{Kind: mq.TopicRoom, Room: room}]); subs > 1 {
+		t.Errorf("%d subscribed", subs)
+	}
+}
+
+func TestSessionIDs(t *testing.T) {
+	g := newGateway(t, DefaultConfig())
+	seen := map[string]bool{}
+	for range 1000 {
+		s := g.login().session
+		if seen[s] || len(s) != 26 {
+			t.Fatal(s)
+		}
+		seen[s] = true
+	}
+	if s := fmt.Sprint(g.w.Counters().Sessions); s != "1000" {
+		t.Error(s)
+	}
+}

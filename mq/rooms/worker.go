@@ -1,0 +1,224 @@
+package rooms
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/mq"
+)
+
+// Config is what a Worker is made of.
+type Config struct {
+	Authenticator Authenticator // required: Open{} or a *JWT, or something else
+	Limits        Limits
+
+	// ReenterGrace is how long a session, and its membership of rooms, outlive a lost connection. 0: not at all.
+	ReenterGrace time.Duration
+
+	// EmptyRoomTTL is how long a room stays with nobody in it, from its creation or from the last leaving on. 0: until
+	// it is destroyed.
+	EmptyRoomTTL time.Duration
+}
+
+// DefaultConfig lets everyone in.
+func DefaultConfig() Config {
+	return Config{
+		Authenticator: Open{},
+		Limits:        DefaultLimits(),
+		ReenterGrace:  10 * time.Second,
+		EmptyRoomTTL:  10 * time.Minute,
+	}
+}
+
+// Worker implements mq.Worker with everything in the memory of this process. Process and Disconnected may run on any
+// number of loops at once, for one connection on one loop at a time.
+type Worker struct {
+	cfg      Config
+	sessions *index
+	store    Store
+	clients  mq.Clients
+	calls    sync.Pool // *call
+	closed   atomic.Bool
+	count    counters
+}
+
+var _ mq.Worker = (*Worker)(nil)
+
+// New returns a Worker. The error lists all faults of cfg.
+func New(cfg Config) (*Worker, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	w := &Worker{cfg: cfg, sessions: newIndex(), store: newMemStore(cfg.Limits.Rooms, cfg.EmptyRoomTTL)}
+	w.calls.New = func() any { return &call{w: w} }
+	return w, nil
+}
+
+// Attach implements mq.Worker.
+func (w *Worker) Attach(c mq.Clients) { w.clients = c }
+
+var errClosed = errors.New("rooms: worker is closed")
+
+// errUnknownType is the cause of failing a request of a type that this worker does not know.
+var errUnknownType = errors.New("rooms: unknown request type")
+
+// Process implements mq.Worker: every request is answered before it returns.
+func (w *Worker) Process(r *mq.Request) {
+	if w.closed.Load() {
+		r.Fail(errClosed)
+		return
+	}
+	q := kindOf(r.Type)
+	if q == unknownRequest {
+		w.count.add(r.Conn, cntUnknown, 1)
+		r.Fail(errUnknownType)
+		return
+	}
+	c := w.calls.Get().(*call)
+	c.begin(q, r)
+	// Not deferred: if something panics, the state of c is unknown, and it must not be used again.
+	c.process()
+	c.release()
+}
+
+// Disconnected implements mq.Worker. The codes with which clients end for good end the session, and its members leave
+// at once: 1000 (a clean stop), 4000 and 4001 (after which clients do not come back either). After every other code the
+// client may be back, and the session waits for the grace. When another connection has taken the session over, or the
+// client had said Bye, there is nothing left to do. It always takes what it is told: the error is nil.
+func (w *Worker) Disconnected(d mq.Disconnect) error {
+	s := w.sessions.byConn(d.Conn)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || !s.connected || s.conn != d.Conn {
+		return nil // taken over while this waited for the lock
+	}
+	w.sessions.dropConn(d.Conn)
+	s.connected = false
+	switch d.Code {
+	case 1000, 4000, 4001:
+		w.end(s)
+		return nil
+	}
+	if w.cfg.ReenterGrace == 0 || w.closed.Load() {
+		w.end(s)
+		return nil
+	}
+	s.detach()
+	w.startGrace(s)
+	return nil
+}
+
+// RoundTrip implements mq.Worker. Nothing here depends on round trip times; the gateway keeps their histogram.
+func (w *Worker) RoundTrip(conn.ID, time.Duration) {}
+
+// startGrace starts the grace anew. s.mu is held.
+func (w *Worker) startGrace(s *session) {
+	s.stopGrace()
+	if w.closed.Load() {
+		return
+	}
+	epoch := s.epoch
+	s.grace = time.AfterFunc(w.cfg.ReenterGrace, func() { w.graceOver(s, epoch) })
+}
+
+// graceOver ends a session whose client has not come back, or takes one that has come back out of the rooms that it has
+// not joined again. On a goroutine of its own.
+func (w *Worker) graceOver(s *session, epoch uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.epoch != epoch || w.closed.Load() {
+		return
+	}
+	s.stopGrace()
+	if !s.connected {
+		w.end(s)
+		return
+	}
+	stay := s.rooms[:0]
+	for _, m := range s.rooms {
+		if m.detached {
+			w.leave(s, m.room)
+		} else {
+			stay = append(stay, m)
+		}
+	}
+	s.rooms = stay
+}
+
+// end ends a session: it leaves its rooms and is forgotten. The caller takes care of the connection, and holds s.mu.
+func (w *Worker) end(s *session) {
+	s.ended, s.connected = true, false
+	s.stopGrace()
+	for _, m := range s.rooms {
+		w.leave(s, m.room)
+	}
+	s.rooms = nil
+	w.sessions.remove(s)
+}
+
+// leave takes a session out of a room without a request. s.mu is held.
+func (w *Worker) leave(s *session, room string) {
+	c := w.calls.Get().(*call)
+	c.kind, c.s, c.roomID = goneMember, s, room
+	w.store.Do(room, c)
+	c.release()
+}
+
+// takeOver gives a session to a connection, and reports whether it could: the session must be there, and of the same
+// subject.
+func (w *Worker) takeOver(id, subject string, to conn.ID) *session {
+	s := w.sessions.byID(id)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.subject != subject {
+		return nil
+	}
+	if s.connected && s.conn == to {
+		return s
+	}
+	if s.connected {
+		w.sessions.dropConn(s.conn)
+		w.clients.UnsubscribeAll(s.conn)
+	}
+	s.conn, s.connected = to, true
+	w.sessions.setConn(to, s)
+	if s.detach() {
+		w.startGrace(s) // anew: the client has only now got the chance to join again
+	} else {
+		s.stopGrace()
+	}
+	return s
+}
+
+// drop ends the session that a connection has, if any: the connection gets another one. Its subscriptions end.
+func (w *Worker) drop(s *session, id conn.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || !s.connected || s.conn != id {
+		return
+	}
+	w.sessions.dropConn(id)
+	w.clients.UnsubscribeAll(id)
+	w.end(s)
+}
+
+// Close stops all timers: nobody leaves, and no room vanishes, any more. What is asked afterwards fails. It does not
+// wait for requests that are being handled; the gateway is stopped first.
+func (w *Worker) Close() {
+	w.closed.Store(true)
+	for _, s := range w.sessions.all() {
+		s.mu.Lock()
+		s.stopGrace()
+		s.mu.Unlock()
+	}
+	w.store.Close()
+}
