@@ -93,9 +93,11 @@ func assemble(cfg *config.Serve, log *slog.Logger) (*gateway, error) {
 	g := &gateway{cfg: cfg, log: log, lost: make(chan error, 1)}
 	roomsConfig := rooms.DefaultConfig()
 	roomsConfig.ReenterGrace = cfg.ReenterGrace
+	roomsConfig.Limits.Sessions = cfg.MaxSessions
 	roomsConfig.Limits.Rooms = cfg.MaxRooms
 	roomsConfig.Limits.MembersPerRoom = cfg.MaxMembersPerRoom
 	roomsConfig.Limits.HistoryMessages = cfg.MaxHistoryPerRoom
+	roomsConfig.Limits.HistoryBytes = int(cfg.MaxHistoryBytesPerRoom)
 	if cfg.Auth == config.AuthJWT {
 		jwt, err := rooms.NewJWT(cfg.AuthSecret)
 		if err != nil {
