@@ -45,12 +45,14 @@ func FuzzParse(f *testing.F) {
 		} else if want := naiveEnd(p); end != want {
 			t.Fatalf("end %d, want %d", end, want)
 		}
-		from := 0
-		for n := range p[:end] { // one byte at a time
-			if got := End(p[:n], from); got != 0 && got != naiveEnd(p[:n]) {
-				t.Fatalf("End of %d bytes from %d is %d", n, from, got)
+		for n := range end + 1 { // one byte at a time
+			got := End(p[:n], max(0, n-1))
+			if got != naiveEnd(p[:n]) {
+				t.Fatalf("End of %d bytes is %d", n, got)
 			}
-			from = n
+			if got != 0 {
+				break
+			}
 		}
 		block := slices.Clone(p[:end])
 		r := new(Request)

@@ -33,8 +33,8 @@ type session struct {
 // membership is a room that a session has joined. The room has the last word: a room may have ended since.
 type membership struct {
 	room string // id
-	// detached: joined by a connection that the session has lost. JoinRoom clears it; if the grace ends first, the
-	// session leaves the room.
+	// detached: joined by another connection than the one that has the session now. JoinRoom clears it; if the grace
+	// ends first, the session leaves the room. Of no meaning while there is no connection.
 	detached bool
 }
 

@@ -212,6 +212,9 @@ func TestTakeover(t *testing.T) {
 		a.joinAs(room, wire.Member{ScreenName: "changed"}, wire.OptionReenter)
 		b.expect() // has lost its subscriptions
 		g.must("old connection", b.say(room, "x"), wire.StatusUnauthorized)
+		if n := g.authenticated(); n != 2 {
+			t.Errorf("%d connections in the index", n)
+		}
 		b.lose(1000) // its end means nothing any more
 		a.take()
 		pass(grace - 1)
@@ -371,6 +374,13 @@ func TestClose(t *testing.T) {
 		a.take()
 		b.lose(1006)
 		g.w.Close()
+		for i := range g.w.store.(*memStore).rooms {
+			for id, e := range g.w.store.(*memStore).rooms[i].m {
+				if e.timer != nil && e.timer.Stop() {
+					t.Errorf("the timer of room %s is still running", id)
+				}
+			}
+		}
 		pass(maxTTL)
 		a.expect()
 		if n := g.w.Counters(); n.Rooms != 2 || n.Members != 3 {
@@ -402,12 +412,8 @@ func TestManyLost(t *testing.T) {
 		if n := g.w.Counters(); n.Sessions != 1 || n.Members != 1 {
 			t.Errorf("%+v", n)
 		}
-		conns := 0
-		for i := range g.w.sessions.conns {
-			conns += len(g.w.sessions.conns[i].m)
-		}
-		if conns != 1 {
-			t.Errorf("%d connections in the index", conns)
+		if n := g.authenticated(); n != 1 {
+			t.Errorf("%d connections in the index", n)
 		}
 	})
 }
@@ -489,6 +495,122 @@ func TestTakeoverFight(t *testing.T) {
 	}
 	if subs := len(g.subs[mq.Topic{Kind: mq.TopicRoom, Room: room}]); subs > 1 {
 		t.Errorf("%d subscribed", subs)
+	}
+}
+
+// authenticated returns the number of connections that have a session.
+func (g *gateway) authenticated() (n int) {
+	for i := range g.w.sessions.conns {
+		n += len(g.w.sessions.conns[i].m)
+	}
+	return n
+}
+
+// What has found the session just before another connection took it over, and gets the lock just after, finds that it
+// is too late: the end of the old connection and a request on it. Here the index is set back to what they had seen.
+func TestTakeoverWhileWaiting(t *testing.T) {
+	for _, code := range []uint16{1000, 1006} {
+		g := newGateway(t, DefaultConfig())
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		heir := g.dial()
+		heir.auth(b.session, "")
+		heir.join(room, wire.OptionReenter)
+		a.take()
+		s := g.w.sessions.byID(heir.session)
+		g.w.sessions.setConn(b.id, s)
+		g.must("request", b.leave(room), wire.StatusUnauthorized)
+		b.lose(code)
+		a.expect()
+		g.must("heir", heir.say(room, "x"), wire.StatusOK)
+		if s.grace != nil {
+			t.Error("the grace is running")
+		}
+		g.w.Close()
+	}
+}
+
+// A grace that could not be stopped in time ends nothing, and one that has no more to do is stopped.
+func TestGraceTooLate(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a, b := g.login(), g.login()
+		room := a.room()
+		a.join(room)
+		b.join(room)
+		a.take()
+		s := g.w.sessions.byID(b.session)
+		b.lose(1006)
+		first := s.epoch
+		heir := g.dial()
+		heir.auth(b.session, "")
+		if s.grace == nil {
+			t.Error("no time to join again")
+		}
+		heir.join(room, wire.OptionReenter)
+		if s.grace != nil {
+			t.Error("the grace goes on after everything was joined again")
+		}
+		heir.lose(1006)
+		g.w.graceOver(s, first)
+		a.expect()
+		last := g.dial()
+		last.auth(b.session, "")
+		g.must("bye", last.bye(), wire.StatusOK)
+		if s.grace != nil {
+			t.Error("the grace goes on after the end of the session")
+		}
+		a.expect("left " + b.session)
+	})
+}
+
+// The same for a room: found just before it ended.
+func TestRoomEndedWhileWaiting(t *testing.T) {
+	g := newGateway(t, DefaultConfig())
+	defer g.w.Close()
+	a := g.login()
+	room := a.room()
+	st := g.w.store.(*memStore)
+	e := st.shard(room).m[room]
+	a.ask(wire.TypeDestroyRoom, &wire.DestroyRoom{RoomID: room}, nil)
+	st.shard(room).m[room] = e
+	_, status := a.join(room)
+	g.must("join", status, wire.StatusNotFound)
+	st.expire(e)
+	if n := g.w.Counters().Rooms; n != 0 {
+		t.Errorf("%d rooms", n)
+	}
+}
+
+// Messages and changes at the same moment, and after the clock was set back, still come one after the other.
+func TestClockStandsStill(t *testing.T) {
+	simulated(t, func(t *testing.T, g *gateway) {
+		a := g.login()
+		room := a.room()
+		a.join(room)
+		for range 20 {
+			a.say(room, "x")
+		}
+		all, _ := a.fetch(room, "", "", 0)
+		for i, m := range all[1:] {
+			if m.MessageID <= all[i].MessageID || m.Timestamp < all[i].Timestamp {
+				t.Errorf("%+v after %+v", m, all[i])
+			}
+		}
+	})
+	r := newRoom(wire.Room{RoomID: "r"}, "s")
+	var res Result
+	limits := DefaultLimits()
+	r.Join("s", &wire.Member{}, false, 1000, &limits, &res)
+	r.Join("s", &wire.Member{ScreenName: "x"}, true, 10, &limits, &res)
+	if r.members[0].LastUpdate != 1001 {
+		t.Errorf("%+v", r.members[0])
+	}
+	r.Send("s", "1", 5000, &limits, &res)
+	r.Send("s", "2", 50, &limits, &res)
+	if r.history[1].id != 5001 {
+		t.Errorf("%d", r.history[1].id)
 	}
 }
 

@@ -21,6 +21,10 @@ type Config struct {
 	// EmptyRoomTTL is how long a room stays with nobody in it, from its creation or from the last leaving on. 0: until
 	// it is destroyed.
 	EmptyRoomTTL time.Duration
+
+	// Store keeps the rooms; nil: in memory, with Limits.Rooms and EmptyRoomTTL. Its Do must have delivered when it
+	// returns, since a request is answered before Process returns.
+	Store Store
 }
 
 // DefaultConfig lets everyone in.
@@ -52,7 +56,10 @@ func New(cfg Config) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, sessions: newIndex(), store: newMemStore(cfg.Limits.Rooms, cfg.EmptyRoomTTL)}
+	w := &Worker{cfg: cfg, sessions: newIndex(), store: cfg.Store}
+	if w.store == nil {
+		w.store = newMemStore(cfg.Limits.Rooms, cfg.EmptyRoomTTL)
+	}
 	w.calls.New = func() any { return &call{w: w} }
 	return w, nil
 }
@@ -109,7 +116,6 @@ func (w *Worker) Disconnected(d mq.Disconnect) error {
 		w.end(s)
 		return nil
 	}
-	s.detach()
 	w.startGrace(s)
 	return nil
 }
@@ -132,7 +138,7 @@ func (w *Worker) startGrace(s *session) {
 func (w *Worker) graceOver(s *session, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.epoch != epoch || w.closed.Load() {
+	if s.ended || s.epoch != epoch {
 		return
 	}
 	s.stopGrace()

@@ -119,6 +119,10 @@ const cases = [
   ['chat.JoinRoomResponse', {status: 'ok', room, members: [member, plain], options: ['o'], self: member}],
   ['chat.JoinRoomResponse', {status: 'ok', room, members: many, self: many[3]}],
   ['chat.JoinRoomResponse', {status: 'not-found'}],
+  // embedded messages whose length takes two and three bytes
+  ['chat.JoinRoom', {roomId: 'r#1', sessionId: 's1', member: {...member, screenName: 'x'.repeat(200)}, timestamp: 1}],
+  ['chat.SendMessageToRoom', {roomId: 'r#1', chatMessage: {...message, message: 'y'.repeat(127)}}],
+  ['chat.SendMessageToRoom', {roomId: 'r#1', chatMessage: {...message, message: 'y'.repeat(17000)}}],
   ['chat.LeaveRoom', {roomId: 'r#1', sessionId: 's1', timestamp: 1700000000123}], ['chat.LeaveRoom', {roomId: 'r', sessionId: 's', timestamp: 0}],
   ['chat.LeaveRoomResponse', {status: 'not-in-room'}],
   ['chat.UpdateRoom', {sessionId: 's1', room, timestamp: 5}], ['chat.UpdateRoomResponse', {status: 'ok'}],

@@ -1,4 +1,4 @@
-package mqgate_test
+package cmd_test
 
 import (
 	"cmp"
@@ -91,6 +91,7 @@ var laws = []law{
 
 // TestHouse checks the repository.
 func TestHouse(t *testing.T) {
+	t.Chdir("..") // the root of the repository, from which names are given
 	checked := 0
 	err := walkGoFiles(".", func(name string, src []byte) error {
 		checked++
@@ -151,7 +152,7 @@ func TestHouseCheckerFinds(t *testing.T) {
 			`loop/x.go imports "github.com/mqgate/mqgate/conn": loop may not`},
 		{"tests are free to import", "conn/x_test.go", `package x; import "github.com/gorilla/websocket"`, ""},
 		{"a folder without a law", "util/x.go", `package util`,
-			`util/x.go: no law for this folder: add one to house_test.go`},
+			`util/x.go: no law for this folder: add one to cmd/house_test.go`},
 		{"tests at the root need none", "x_test.go", `package mqgate_test`, ""},
 
 		{"an MQ word in an identifier", "conn/x.go", `package x; type MQWorker int`,
@@ -257,7 +258,7 @@ func check(name string, src []byte) ([]string, error) {
 	}
 	l := lawFor(name)
 	if l == nil {
-		return append(faults, name+": no law for this folder: add one to house_test.go"), nil
+		return append(faults, name+": no law for this folder: add one to cmd/house_test.go"), nil
 	}
 	for _, spec := range file.Imports {
 		imported, err := strconv.Unquote(spec.Path.Value)

@@ -1,0 +1,3 @@
+package loop
+
+var children = map[string]func() error{}
