@@ -2,7 +2,7 @@ package handshake
 
 import (
 	"errors"
-	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +117,11 @@ func TestParseResponse(t *testing.T) {
 		{"HTTP/1.0", with("1.1", "1.0"), "", "", errStatusLine},
 		{"HTTP/2.0", with("1.1", "2.0"), "", "", errStatusLine},
 		{"no number", with("101", "abc"), "", "", errStatusLine},
+		{"two digits and no more", "HTTP/1.1 10\r\n\r\n", "", "", errStatusLine},
+		{"no digit in the version", with("1.1", "1.x"), "", "", errStatusLine},
+		{"another protocol", with("HTTP", "ICAP"), "", "", errStatusLine},
+		{"no space before the status", with(" 101", "-101"), "", "", errStatusLine},
+		{"no space behind the status", with("101 ", "101-"), "", "", errStatusLine},
 		{"two digits", with("101", "10"), "", "", errStatusLine},
 		{"four digits", with("101", "1010"), "", "", errStatusLine},
 		{"status 099", with("101", "099"), "", "", errStatusLine},
@@ -167,8 +172,8 @@ func TestParseResponse(t *testing.T) {
 	} {
 		r := Response{Protocol: []byte("left")}
 		err := r.Parse([]byte(tc.answer), sampleNonce, tc.protocol, tc.extensions)
-		if fmt.Sprintf("%T %v", err, err) != fmt.Sprintf("%T %v", tc.want, tc.want) {
-			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
+		if !reflect.DeepEqual(err, tc.want) {
+			t.Errorf("%s: %#v, want %#v", tc.name, err, tc.want)
 		}
 		if err == nil && r.Status != 101 {
 			t.Errorf("%s: Status %d", tc.name, r.Status)
@@ -199,6 +204,9 @@ func TestRefusalReachesTheClient(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	if got, want := refused.Error(), "the server refused the upgrade with 503 Service Unavailable, to be tried again in 2s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := (&StatusError{Status: 404}).Error(), "the server refused the upgrade with 404"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got := errAccept.Error(); !strings.HasPrefix(got, "invalid answer to the upgrade: ") {

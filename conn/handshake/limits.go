@@ -11,7 +11,7 @@ const (
 	MaxResponse = 8 << 10
 
 	// MaxHeaderLines is the number of header lines of a request or response. Against: quadratic work by lookups among
-	// thousands of tiny lines. It makes Fields 808 bytes, of which a loop needs one.
+	// thousands of tiny lines. It makes Fields 832 bytes, of which a loop needs one.
 	MaxHeaderLines = 100
 
 	// MaxBlock is what a header block may never exceed, whatever the caller's limit [bytes]: Fields has 16 bits for a

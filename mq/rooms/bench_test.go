@@ -2,6 +2,7 @@ package rooms
 
 import (
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,17 @@ func BenchmarkProcess(b *testing.B) {
 			}
 		})
 	}
+}
+
+// heapPer returns by how many bytes the heap has grown for each of n.
+func heapPer(n int, f func()) int64 {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	return (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / int64(n)
 }
 
 // Every request of the workload does what it is to measure, also where the measuring itself is left out.

@@ -279,3 +279,25 @@ func TestLengthLimits(t *testing.T) {
 	g.must("updated member", update(wire.MemberUpdate{Streams: updated.Streams}), wire.StatusCapacity)
 	g.must("still in order", update(wire.MemberUpdate{Streams: member(10).Streams}), wire.StatusOK)
 }
+
+// What a session takes is within what the documentation of Limits says.
+func TestMemory(t *testing.T) {
+	const n = 20_000
+	g := newGateway(t, DefaultConfig())
+	defer g.w.Close()
+	ids := make([]*client, n)
+	for i := range ids {
+		ids[i] = g.dial()
+	}
+	per := heapPer(n, func() {
+		for _, c := range ids {
+			if s := g.w.sessions.create(c.id, "", n); s == nil {
+				t.Fatal("full")
+			}
+		}
+	})
+	if per > 512 {
+		t.Errorf("%d bytes a session", per)
+	}
+	t.Logf("%d bytes a session", per)
+}

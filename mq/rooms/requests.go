@@ -369,10 +369,8 @@ func (c *call) Apply(r *Room) {
 	case joinRoom:
 		reenter := slices.Contains(c.join.Options, wire.OptionReenter)
 		r.Join(c.s.id, &c.join.Member, reenter, c.millis(), l, &c.res)
-	case leaveRoom:
+	case leaveRoom, goneMember:
 		r.Leave(c.s.id, c.millis(), &c.res)
-	case goneMember:
-		r.Leave(c.s.id, uint64(time.Now().UnixMilli()), &c.res)
 	case updateRoom:
 		r.Update(c.s.id, &c.update.Room, c.millis(), l, &c.res)
 	case updateMember:

@@ -105,10 +105,9 @@ func newIndex() *index {
 	return x
 }
 
-// connShard spreads neighbouring slots and loops over the shards.
-func connShard(id conn.ID) int {
-	return int(id.Slot()^uint32(id.Loop())*7) % indexShards
-}
+// connShard keeps the connections of each loop together: only that loop looks them up, so that no two processors want
+// the same lock (but for takeovers, and with more than 64 loops).
+func connShard(id conn.ID) int { return id.Loop() % indexShards }
 
 // byConn returns the session of a connection, or nil.
 func (x *index) byConn(id conn.ID) *session {

@@ -149,6 +149,8 @@ func (w *Worker) graceOver(s *session, epoch uint64) {
 	stay := s.rooms[:0]
 	for _, m := range s.rooms {
 		if m.detached {
+			// A member that has not joined again may have subscribed to the conversation all the same.
+			w.clients.Unsubscribe(s.conn, mq.Topic{Kind: mq.TopicConversation, Room: m.room})
 			w.leave(s, m.room)
 		} else {
 			stay = append(stay, m)
@@ -171,7 +173,8 @@ func (w *Worker) end(s *session) {
 // leave takes a session out of a room without a request. s.mu is held.
 func (w *Worker) leave(s *session, room string) {
 	c := w.calls.Get().(*call)
-	c.kind, c.s, c.roomID = goneMember, s, room
+	c.begin(goneMember, nil)
+	c.s = s
 	w.store.Do(room, c)
 	c.release()
 }
