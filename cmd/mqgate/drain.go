@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
@@ -19,171 +17,227 @@ const drainPoll = 20 * time.Millisecond
 // drainLog is how often it logs its progress.
 const drainLog = 5 * time.Second
 
-// errDrainCancelled ends a drain that an operator took back.
-var errDrainCancelled = errors.New("drain cancelled")
-
 // drainer ends the process in good order (L5.5): readiness first, then the listeners, then the connections at an even
-// pace, at last force. It may be taken back until it is over.
+// pace, at last force. Its methods are safe from any goroutine but those of the loops.
 type drainer struct {
 	cfg    *config.Serve
 	log    *slog.Logger
 	server *conn.Server
 	listen func() error // opens the listeners again after a cancelled drain
 
-	active    atomic.Bool
-	remaining atomic.Int64 // connections and lingering sockets, while active
+	mu      sync.Mutex
+	current *drain      // nil: none is under way. It stays when it is over: the process ends then
+	asked   chan *drain // current, until run takes it
+}
 
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // not nil while a drain is under way
-	start  chan struct{}           // asks for a drain
-	force  chan struct{}           // closed: force at once
-	forced sync.Once
+// drain is one drain.
+type drain struct {
+	force     chan struct{}   // closed: end everything now
+	forced    bool            // force is closed
+	signalled bool            // a signal has asked for it
+	cancel    chan chan error // whoever takes it back sends where the answer goes
+	over      chan struct{}   // closed: it cannot be taken back any more
 }
 
 func newDrainer(cfg *config.Serve, log *slog.Logger, server *conn.Server, listen func() error) *drainer {
-	return &drainer{cfg: cfg, log: log, server: server, listen: listen, start: make(chan struct{}, 1), force: make(chan struct{})}
+	return &drainer{cfg: cfg, log: log, server: server, listen: listen, asked: make(chan *drain, 1)}
 }
 
-// Start asks for a drain; a second call while one is under way changes nothing.
+// Start asks for a drain; a second call while one is under way changes nothing. When it returns, Active is true.
 func (d *drainer) Start() {
-	select {
-	case d.start <- struct{}{}:
-	default:
-	}
-}
-
-// Force ends a drain at once (the second SIGTERM).
-func (d *drainer) Force() { d.forced.Do(func() { close(d.force) }) }
-
-// Cancel takes a drain back. false: none is under way.
-func (d *drainer) Cancel() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cancel == nil {
+	d.started()
+}
+
+func (d *drainer) started() *drain {
+	if d.current == nil {
+		d.current = &drain{force: make(chan struct{}), cancel: make(chan chan error), over: make(chan struct{})}
+		d.asked <- d.current // has room: run took the one before when it ended it
+	}
+	return d.current
+}
+
+// Signal is SIGTERM or SIGINT: the first one drains, the second one ends everything at once and is reported as forced. One
+// that comes while a drain asked for by the admin interface is under way counts as the first: a service manager runs its
+// stop command, then sends the signal, and means no haste by it.
+func (d *drainer) Signal() (forced bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.started()
+	if !c.signalled {
+		c.signalled = true
 		return false
 	}
-	d.cancel(errDrainCancelled)
+	if !c.forced {
+		c.forced = true
+		close(c.force)
+	}
 	return true
 }
 
-// Active reports whether a drain is under way.
-func (d *drainer) Active() bool { return d.active.Load() }
-
-// run waits for Start and drains. It returns when everybody is gone; errDrainCancelled when the drain was taken back and
-// the gateway listens again.
-func (d *drainer) run(ctx context.Context) error {
-	select {
-	case <-d.start:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// Cancel takes a drain back and waits until the gateway listens again. false: there was none that could be taken back;
+// the error says why it goes on.
+func (d *drainer) Cancel() (bool, error) {
 	d.mu.Lock()
-	d.cancel = cancel
+	c := d.current
 	d.mu.Unlock()
-	d.active.Store(true)
-	began := time.Now()
-	deadline := time.NewTimer(d.cfg.DrainTimeout)
-	defer deadline.Stop()
-	before := d.total()
-	d.remaining.Store(before.Open + before.Lingering + before.Handshake)
-	d.log.Info("draining", "connections", before.Open, "delay", d.cfg.DrainDelay, "spread", d.cfg.DrainSpread, "timeout", d.cfg.DrainTimeout)
-
-	forced, err := d.drain(ctx, deadline.C)
-	d.mu.Lock()
-	d.cancel = nil
-	d.mu.Unlock()
-	d.active.Store(false)
+	if c == nil {
+		return false, nil
+	}
+	answer := make(chan error, 1)
 	select {
-	case <-d.start: // asked for while under way
-	default:
+	case c.cancel <- answer:
+		err := <-answer
+		return err == nil, err
+	case <-c.over:
+		return false, nil
 	}
-	if errors.Is(err, errDrainCancelled) {
-		d.log.Info("drain cancelled; listening again", "connections", d.total().Open)
-	}
-	if err != nil {
-		return err
-	}
-	after := d.total()
-	sum := func(s *conn.Stats, c conn.Cause) (n uint64) {
-		for _, v := range s.Disconnects[c] {
-			n += v
-		}
-		return n
-	}
-	told := sum(&after, conn.CauseDrain) - sum(&before, conn.CauseDrain)
-	ended := after.Disconnected() - before.Disconnected()
-	unanswered := sum(&after, conn.CauseForced) - sum(&before, conn.CauseForced)
-	d.log.Info("drained", "closed", told, "forced", unanswered, "ended_otherwise", ended-told-unanswered, "cut_off_at_timeout", forced,
-		"took", time.Since(began).Round(time.Millisecond))
-	return nil
 }
 
-func (d *drainer) drain(ctx context.Context, deadline <-chan time.Time) (forced int, err error) {
-	if !d.wait(ctx, deadline, d.cfg.DrainDelay) {
-		return 0, context.Cause(ctx)
+// Active reports whether a drain is under way or has ended everything.
+func (d *drainer) Active() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current != nil
+}
+
+// run drains when it is asked to. It returns nil when everybody is gone, or the error of ctx.
+func (d *drainer) run(ctx context.Context) error {
+	for {
+		select {
+		case c := <-d.asked:
+			if cancelled, err := d.drain(ctx, c); !cancelled {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *drainer) drain(ctx context.Context, c *drain) (cancelled bool, err error) {
+	defer close(c.over)
+	began, logged := time.Now(), time.Now()
+	deadline, stop := context.WithTimeout(ctx, d.cfg.DrainTimeout)
+	defer stop()
+	before, _ := d.total()
+	d.log.Info("draining", "connections", before.Open, "delay", d.cfg.DrainDelay, "spread", d.cfg.DrainSpread, "timeout", d.cfg.DrainTimeout)
+
+	delay := time.NewTimer(d.cfg.DrainDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-deadline.Done():
+	case <-c.force:
+	case answer := <-c.cancel:
+		d.end()
+		d.log.Info("drain cancelled before anything was closed", "connections", before.Open)
+		answer <- nil
+		return true, nil
 	}
 	d.server.StopListening()
-	rate := conn.Pace(d.total().Open, d.cfg.DrainSpread) / float64(len(d.server.Registries()))
-	d.server.Each(func(r *conn.Registry) { r.StartDrain(rate) })
+	d.tell()
+
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	logged := time.Now()
 	for {
-		t := d.total()
-		left := t.Open + t.Lingering + t.Handshake
-		d.remaining.Store(left)
-		if left == 0 {
-			return 0, nil
+		t, complete := d.total()
+		if complete && sockets(&t) == 0 {
+			d.summary(&before, 0, began)
+			return false, nil
 		}
 		if time.Since(logged) >= drainLog {
 			logged = time.Now()
-			d.log.Info("draining", "open", t.Open, "lingering", t.Lingering)
+			d.log.Info("still draining", "open", t.Open, "lingering", t.Lingering, "handshaking", t.Handshake)
 		}
 		select {
 		case <-tick.C:
 			continue
-		case <-ctx.Done():
-			d.server.Each(func(r *conn.Registry) { r.CancelDrain() })
-			if err := d.listen(); err != nil {
-				return 0, fmt.Errorf("the drain was cancelled, but listening again failed: %w", err)
+		case answer := <-c.cancel:
+			if err := d.resume(); err != nil {
+				d.log.Error("the drain goes on: it was to be cancelled, but listening again failed", "err", err)
+				answer <- fmt.Errorf("the drain goes on, listening again failed: %w", err)
+				continue
 			}
-			return 0, context.Cause(ctx)
-		case <-deadline:
-		case <-d.force:
+			t, _ = d.total()
+			d.end()
+			d.log.Info("drain cancelled; listening again", "connections", t.Open)
+			answer <- nil
+			return true, nil
+		case <-deadline.Done():
+			if ctx.Err() != nil {
+				return false, ctx.Err()
+			}
+		case <-c.force:
 		}
+		forced := 0
 		d.server.Each(func(r *conn.Registry) { forced += r.ForceAll() })
-		d.remaining.Store(0)
-		return forced, nil
+		d.summary(&before, forced, began)
+		return false, nil
 	}
 }
 
-// wait waits for pause; it is cut short by the deadline and by force. false: the drain was cancelled.
-func (d *drainer) wait(ctx context.Context, deadline <-chan time.Time, pause time.Duration) bool {
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-deadline:
-	case <-d.force:
-	case <-ctx.Done():
-		return false
-	}
-	return true
+// tell has every loop close its connections, each at the rate that makes all loops end at the same time.
+func (d *drainer) tell() {
+	open := make([]int64, len(d.server.Registries()))
+	var total int64
+	d.server.Each(func(r *conn.Registry) {
+		n := r.Stats().Open
+		open[r.Loop().Index()] = n
+		total += n
+	})
+	pace := conn.Pace(total, d.cfg.DrainSpread)
+	d.server.Each(func(r *conn.Registry) {
+		// At least one, for a connection whose handshake ends between the two looks.
+		r.StartDrain(pace * float64(max(open[r.Loop().Index()], 1)) / float64(max(total, 1)))
+	})
 }
 
-func (d *drainer) total() (sum conn.Stats) {
-	for _, s := range d.server.Snapshots() {
+// resume listens again and lets the connections that are still open stay. After an error nothing has changed.
+func (d *drainer) resume() error {
+	if err := d.listen(); err != nil {
+		d.server.StopListening() // those that did open
+		return err
+	}
+	d.server.Each(func(r *conn.Registry) { r.CancelDrain() })
+	return nil
+}
+
+// end forgets the drain under way.
+func (d *drainer) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.current = nil
+}
+
+// summary logs how many connections ended how since before; the four kinds add up to connections.
+func (d *drainer) summary(before *conn.Stats, forced int, began time.Time) {
+	after, _ := d.total()
+	of := func(c conn.Cause) (n int64) {
+		for i, v := range after.Disconnects[c] {
+			n += int64(v - before.Disconnects[c][i])
+		}
+		return n
+	}
+	ended := int64(after.Disconnected() - before.Disconnected())
+	closed, unanswered := of(conn.CauseDrain), of(conn.CauseForced)-int64(forced)
+	d.log.Info("drained", "connections", ended,
+		"closed", closed, // by the close handshake with 3333
+		"unanswered", unanswered, // no Close frame of theirs within --close-timeout
+		"forced", forced, // cut off by --drain-timeout or a second signal
+		"otherwise", ended-closed-unanswered-int64(forced), // by themselves, errors, timeouts
+		"took", time.Since(began).Round(time.Millisecond))
+}
+
+// total returns the counters of all loops. Not complete: a loop is lost, and what it held is not in the sum.
+func (d *drainer) total() (sum conn.Stats, complete bool) {
+	snaps := d.server.Snapshots()
+	for _, s := range snaps {
 		sum.Add(&s.Conn)
 	}
-	return sum
+	return sum, len(snaps) == len(d.server.Registries())
 }
 
-// Remaining returns the sockets that the drain under way has still to close; 0 when there is none.
-func (d *drainer) Remaining() int64 {
-	if !d.Active() {
-		return 0
-	}
-	return d.remaining.Load()
-}
+// sockets is what a drain waits for: the connections, and the sockets before and after that.
+func sockets(s *conn.Stats) int64 { return s.Open + s.Lingering + s.Handshake }

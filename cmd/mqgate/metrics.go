@@ -7,6 +7,7 @@ import (
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/loop"
 	"github.com/mqgate/mqgate/mq"
+	"github.com/mqgate/mqgate/mq/rooms"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -27,17 +28,25 @@ func (g *gateway) counts() (c counts) {
 		m := g.mq.Stats(r.Loop())
 		c.conn.Add(&s.Conn)
 		c.mq.Add(&m)
-		c.loop.BytesReceived += s.Loop.BytesReceived
-		c.loop.BytesSent += s.Loop.BytesSent
-		c.loop.Tasks += s.Loop.Tasks
-		c.loop.AcceptPauses += s.Loop.AcceptPauses
-		c.loop.Reads += s.Loop.Reads
-		c.loop.Writes += s.Loop.Writes
-		c.loop.Turns += s.Loop.Turns
+		addLoop(&c.loop, &s.Loop)
 		c.pending += s.Pending
 		c.drift += s.Drift
 	})
 	return c
+}
+
+// addLoop adds the counters of one loop.
+func addLoop(sum, s *loop.Stats) {
+	sum.Accepts += s.Accepts
+	sum.AcceptsRefused += s.AcceptsRefused
+	sum.AcceptPauses += s.AcceptPauses
+	sum.AcceptPaused += s.AcceptPaused
+	sum.Turns += s.Turns
+	sum.Reads += s.Reads
+	sum.Writes += s.Writes
+	sum.BytesReceived += s.BytesReceived
+	sum.BytesSent += s.BytesSent
+	sum.Tasks += s.Tasks
 }
 
 // collector gives the counters to Prometheus. docs/metrics.md describes each; a test keeps the two in step.
@@ -46,126 +55,206 @@ type collector struct {
 	mu sync.Mutex
 }
 
+// descs is every desc.
+var descs []*prometheus.Desc
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("mqgate_"+name, help, labels, nil)
+	d := prometheus.NewDesc("mqgate_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
 }
 
 var (
-	descOpen          = desc("connections_open", "Connections that have been upgraded and have not ended.")
-	descTotal         = desc("connections_total", "Connections that have been upgraded.")
-	descLingering     = desc("connections_lingering", "Connections that have ended and whose socket still delivers our last words.")
-	descHandshaking   = desc("connections_handshaking", "Sockets whose upgrade is not done.")
-	descDisconnects   = desc("disconnects_total", "Connections that have ended, by our own cause and the close code reported.", "reason", "code")
-	descDrift         = desc("accounting_drift", "What total - disconnected and open, and the sockets and what they are for, differ by. Must be 0.")
-	descRefused       = desc("handshakes_refused_total", "Upgrades refused, by HTTP status.", "status")
-	descHandshakeTO   = desc("handshakes_timed_out_total", "Sockets closed because their request was not complete within --handshake-timeout.")
+	descOpen        = desc("connections_open", "Connections that have been upgraded and have not ended.")
+	descTotal       = desc("connections_total", "Connections that have been upgraded.")
+	descHandshaking = desc("connections_handshaking", "Sockets whose upgrade is not done.")
+	descLingering   = desc("connections_lingering", "Sockets that only deliver our last words: of a connection that has ended, or a refusal.")
+	descDisconnects = desc("disconnects_total", "Connections that have ended, by our own cause and the close code reported.", "reason", "code")
+	descDrift       = desc("accounting_drift", "What total - disconnected and open, and the sockets and what they are for, differ by. Must be 0.")
+	descRefused     = desc("handshakes_refused_total", "Upgrades refused, by HTTP status.", "status")
+	descHandshakeTO = desc("handshakes_timed_out_total", "Sockets closed because their request was not complete within --handshake-timeout.")
+	descAccepts     = desc("accepts_total", "Sockets accepted.")
+	descAcceptsFull = desc("accepts_refused_total", "Sockets closed as soon as they were accepted: their loop had no slot left.")
+	descAcceptPause = desc("accept_pauses_total", "Times that accepting paused for want of descriptors or memory; each vain new attempt counts.")
+	descPaused      = desc("accept_paused", "Listeners that rest at the moment for want of descriptors or memory.")
+
 	descReceived      = desc("messages_received_total", "WebSocket messages and control frames received.", "kind")
 	descSent          = desc("messages_sent_total", "WebSocket messages and control frames sent.", "kind")
 	descBytesReceived = desc("bytes_received_total", "Bytes read from clients.")
 	descBytesSent     = desc("bytes_sent_total", "Bytes written to clients.")
-	descDropped       = desc("messages_dropped_total", "MQ messages that were dropped.", "reason")
-	descRequests      = desc("requests_total", "Requests of clients that have ended.", "outcome")
-	descAccepted      = desc("requests_accepted_total", "Requests of clients that were accepted; each has one outcome in requests_total or is in flight.")
-	descInFlight      = desc("requests_in_flight", "Requests of clients that the worker has not answered.")
-	descDuration      = desc("request_duration_seconds", "Time from a request's arrival to its answer, of answered requests.")
-	descServerReq     = desc("server_requests_total", "Requests of the server to clients that have ended.", "outcome")
+	descPending       = desc("pending_bytes", "Bytes for clients that the kernel has not taken.")
+	descSlow          = desc("slow_consumers_total", "Connections closed because their peer did not read.", "cause")
+	descSocketErrors  = desc("socket_errors_total", "Connections ended by an error of their socket.")
 	descRTT           = desc("rtt_seconds", "Round trip times measured by pings.")
 	descPingsSkipped  = desc("pings_skipped_total", "Pings not sent because the one before had not been taken by the kernel.")
+	descUnsolicited   = desc("pongs_unsolicited_total", "Pongs that no ping of ours asked for.")
+
+	descDropped       = desc("messages_dropped_total", "MQ messages that were dropped.", "reason")
+	descAccepted      = desc("requests_accepted_total", "Requests of clients that were accepted; each has one outcome or is in flight.")
+	descInFlight      = desc("requests_in_flight", "Requests of clients that the worker has not answered.")
+	descRequests      = desc("requests_total", "Requests of clients that have ended.", "outcome")
+	descDuration      = desc("request_duration_seconds", "Time from a request's arrival to its answer, of answered requests.")
+	descServerReq     = desc("server_requests_total", "Requests of the server to clients that have ended.", "outcome")
+	descServerWaiting = desc("server_requests_in_flight", "Requests of the server that a client has not answered.")
 	descSubscriptions = desc("subscriptions", "Subscriptions of connections to rooms and conversations.", "kind")
 	descDeliveries    = desc("broadcast_deliveries_total", "Events sent to subscribers.")
-	descSlow          = desc("slow_consumers_total", "Connections closed because their peer did not read.", "cause")
-	descPending       = desc("pending_bytes", "Bytes for clients that the kernel has not taken.")
-	descTasks         = desc("loop_tasks_total", "Tasks run by the loops.")
-	descTurns         = desc("loop_turns_total", "Batches of events handled by the loops.")
-	descReads         = desc("loop_reads_total", "read(2) calls for clients' sockets.")
-	descWrites        = desc("loop_writes_total", "write(2) and sendmsg(2) calls for clients' sockets.")
-	descAcceptPauses  = desc("accept_pauses_total", "Times that accepting paused for want of descriptors or memory.")
-	descDraining      = desc("drain_remaining", "Sockets still to be closed by the drain under way; 0 when there is none.")
+	descClients       = desc("clients_with_state", "Connections with requests in flight or subscriptions.")
 	descUnpublished   = desc("disconnects_unpublished", "Ends of connections that the worker has not taken yet.")
 	descPublishLost   = desc("disconnects_unpublished_lost_total", "Ends of connections that the worker will not hear of: too many were waiting.")
 	descPanics        = desc("worker_panics_total", "Panics of the worker.")
-	descSessions      = desc("rooms_sessions", "Sessions of the built-in worker.")
-	descRooms         = desc("rooms_rooms", "Rooms of the built-in worker.")
-	descMembers       = desc("rooms_members", "Members of all rooms of the built-in worker.")
-	descRoomMessages  = desc("rooms_messages_total", "Chat messages taken by the built-in worker.")
-	descRoomRefusals  = desc("rooms_refusals_total", "Requests that the built-in worker refused.", "reason")
+
+	descLag       = desc("loop_lag_seconds", "Time that a task waited for its turn on a loop, tried once a second on each.")
+	descTasks     = desc("loop_tasks_total", "Tasks run by the loops.")
+	descTurns     = desc("loop_turns_total", "Batches of events handled by the loops.")
+	descReads     = desc("loop_reads_total", "Reads from clients' sockets.")
+	descWrites    = desc("loop_writes_total", "Writes to clients' sockets.")
+	descDraining  = desc("drain_remaining", "Sockets still to be closed by the drain under way; 0 when there is none.")
+	descUserBytes = desc("user_bytes_per_connection",
+		"Anonymous resident memory of the process beyond what it had before the first connection, over the open connections.")
+	descKernelBytes = desc("kernel_bytes_per_connection",
+		"Memory of the kernel for TCP buffers over TCP sockets, both of the whole network namespace.")
+
+	descSessions     = desc("rooms_sessions", "Sessions of the built-in worker.")
+	descRooms        = desc("rooms_rooms", "Rooms of the built-in worker.")
+	descMembers      = desc("rooms_members", "Members of all rooms of the built-in worker.")
+	descRoomMessages = desc("rooms_messages_total", "Chat messages taken by the built-in worker.")
+	descRoomRefusals = desc("rooms_refusals_total", "Requests that the built-in worker refused.", "reason")
 )
 
 // Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+// A sink takes the samples of one scrape.
+type sink chan<- prometheus.Metric
+
+func (s sink) send(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, t, v, labels...)
+}
+
+func (s sink) gauge(d *prometheus.Desc, v int64, labels ...string) {
+	s.send(d, prometheus.GaugeValue, float64(v), labels...)
+}
+
+func (s sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	s.send(d, prometheus.CounterValue, float64(v), labels...)
+}
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock() // one scrape at a time bothers the loops
 	n := c.g.counts()
 	c.mu.Unlock()
-	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	s := sink(ch)
+	s.connections(&n.conn)
+	s.mq(&n.mq)
+	s.loops(&n.loop, c.g.lags.get())
+	s.gauge(descDrift, n.drift)
+	s.gauge(descPending, n.pending)
+	remaining := int64(0)
+	if c.g.drainer.Active() {
+		remaining = sockets(&n.conn)
 	}
-	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
-		send(d, prometheus.GaugeValue, float64(v), labels...)
+	s.gauge(descDraining, remaining)
+	s.memory(c.g.memoryAtStart, n.conn.Open)
+	if c.g.rooms != nil {
+		s.rooms(c.g.rooms.Counters())
 	}
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		send(d, prometheus.CounterValue, float64(v), labels...)
-	}
-	gauge(descOpen, n.conn.Open)
-	counter(descTotal, n.conn.Total)
-	gauge(descLingering, n.conn.Lingering)
-	gauge(descHandshaking, n.conn.Handshake)
+}
+
+func (s sink) connections(n *conn.Stats) {
+	s.gauge(descOpen, n.Open)
+	s.counter(descTotal, n.Total)
+	s.gauge(descHandshaking, n.Handshake)
+	s.gauge(descLingering, n.Lingering)
 	for i := range conn.NumCauses {
-		for j, v := range n.conn.Disconnects[i] {
+		for j, v := range n.Disconnects[i] {
 			if v > 0 { // 300 series of zeros would hide the few that there are
-				counter(descDisconnects, v, conn.Cause(i).Label(), conn.CodeLabel(j))
+				s.counter(descDisconnects, v, conn.Cause(i).Label(), conn.CodeLabel(j))
 			}
 		}
 	}
-	gauge(descDrift, n.drift)
-	for i, v := range n.conn.Refused {
-		counter(descRefused, v, strconv.Itoa(conn.RefusalStatus(i)))
+	for i, v := range n.Refused {
+		s.counter(descRefused, v, strconv.Itoa(conn.RefusalStatus(i)))
 	}
-	counter(descHandshakeTO, n.conn.HandshakeTO)
+	s.counter(descHandshakeTO, n.HandshakeTO)
 	for i := range conn.NumKinds {
-		counter(descReceived, n.conn.MessagesReceived[i], conn.MessageKind(i).String())
-		counter(descSent, n.conn.MessagesSent[i], conn.MessageKind(i).String())
+		s.counter(descReceived, n.MessagesReceived[i], conn.MessageKind(i).String())
+		s.counter(descSent, n.MessagesSent[i], conn.MessageKind(i).String())
 	}
-	counter(descBytesReceived, n.loop.BytesReceived)
-	counter(descBytesSent, n.loop.BytesSent)
-	for i, v := range n.mq.Dropped {
-		counter(descDropped, v, mq.Drop(i).String())
+	s.counter(descSlow, n.SlowBytes, "bytes")
+	s.counter(descSlow, n.SlowTime, "time")
+	s.counter(descSocketErrors, n.Errors)
+	s <- histogram(descRTT, conn.RTTBuckets[:], n.RTT[:], n.RTTSumUS)
+	s.counter(descPingsSkipped, n.PingsSkipped)
+	s.counter(descUnsolicited, n.PongsUnsolicited)
+}
+
+func (s sink) mq(n *mq.Stats) {
+	for i, v := range n.Dropped {
+		s.counter(descDropped, v, mq.Drop(i).String())
 	}
-	counter(descAccepted, n.mq.Accepted)
-	gauge(descInFlight, n.mq.InFlight)
+	s.counter(descAccepted, n.Accepted)
+	s.gauge(descInFlight, n.InFlight)
 	for i := range mq.NumOutcomes {
-		counter(descRequests, n.mq.Requests[i], mq.Outcome(i).String())
-		counter(descServerReq, n.mq.ServerRequests[i], mq.Outcome(i).String())
+		s.counter(descRequests, n.Requests[i], mq.Outcome(i).String())
+		s.counter(descServerReq, n.ServerRequests[i], mq.Outcome(i).String())
 	}
-	ch <- histogram(descDuration, mq.DurationBuckets[:], n.mq.Duration[:], n.mq.DurationSumUS)
-	ch <- histogram(descRTT, conn.RTTBuckets[:], n.conn.RTT[:], n.conn.RTTSumUS)
-	counter(descPingsSkipped, n.conn.PingsSkipped)
-	gauge(descSubscriptions, n.mq.Subscriptions[mq.TopicRoom], "room")
-	gauge(descSubscriptions, n.mq.Subscriptions[mq.TopicConversation], "conversation")
-	counter(descDeliveries, n.mq.Deliveries)
-	counter(descSlow, n.conn.SlowBytes, "bytes")
-	counter(descSlow, n.conn.SlowTime, "time")
-	gauge(descPending, n.pending)
-	counter(descTasks, n.loop.Tasks)
-	counter(descTurns, n.loop.Turns)
-	counter(descReads, n.loop.Reads)
-	counter(descWrites, n.loop.Writes)
-	counter(descAcceptPauses, n.loop.AcceptPauses)
-	gauge(descDraining, c.g.drainer.Remaining())
-	gauge(descUnpublished, n.mq.Unpublished)
-	counter(descPublishLost, n.mq.PublishLost)
-	counter(descPanics, n.mq.Panics)
-	w := c.g.worker.Counters()
-	gauge(descSessions, w.Sessions)
-	gauge(descRooms, w.Rooms)
-	gauge(descMembers, w.Members)
-	counter(descRoomMessages, uint64(w.Messages))
-	counter(descRoomRefusals, uint64(w.Unauthorized), "unauthorized")
-	counter(descRoomRefusals, uint64(w.Capacity), "capacity")
-	counter(descRoomRefusals, uint64(w.Malformed), "malformed")
-	counter(descRoomRefusals, uint64(w.Unknown), "unknown-type")
+	s <- histogram(descDuration, mq.DurationBuckets[:], n.Duration[:], n.DurationSumUS)
+	s.gauge(descServerWaiting, n.ServerWaiting)
+	s.gauge(descSubscriptions, n.Subscriptions[mq.TopicRoom], "room")
+	s.gauge(descSubscriptions, n.Subscriptions[mq.TopicConversation], "conversation")
+	s.counter(descDeliveries, n.Deliveries)
+	s.gauge(descClients, n.Clients)
+	s.gauge(descUnpublished, n.Unpublished)
+	s.counter(descPublishLost, n.PublishLost)
+	s.counter(descPanics, n.Panics)
+}
+
+func (s sink) loops(n *loop.Stats, lag lagCounts) {
+	s.counter(descAccepts, n.Accepts)
+	s.counter(descAcceptsFull, n.AcceptsRefused)
+	s.counter(descAcceptPause, n.AcceptPauses)
+	s.gauge(descPaused, int64(n.AcceptPaused))
+	s.counter(descBytesReceived, n.BytesReceived)
+	s.counter(descBytesSent, n.BytesSent)
+	s.counter(descTasks, n.Tasks)
+	s.counter(descTurns, n.Turns)
+	s.counter(descReads, n.Reads)
+	s.counter(descWrites, n.Writes)
+	s <- histogram(descLag, lagBuckets[:], lag.counts[:], lag.sumUS)
+}
+
+// memory leaves out what the kernel does not tell at the moment, as when the process is out of descriptors.
+func (s sink) memory(atStart uint64, open int64) {
+	if now, err := anonymousMemory(); err == nil && atStart > 0 {
+		s.send(descUserBytes, prometheus.GaugeValue, per(float64(now)-float64(atStart), open))
+	}
+	if buffers, sockets, err := kernelTCPMemory(); err == nil {
+		s.send(descKernelBytes, prometheus.GaugeValue, per(float64(buffers), int64(sockets)))
+	}
+}
+
+// per returns amount / n, and 0 where there is nothing to divide by or the amount has fallen below its start.
+func per(amount float64, n int64) float64 {
+	if n <= 0 {
+		return 0
+	}
+	return max(amount, 0) / float64(n)
+}
+
+func (s sink) rooms(n rooms.Counters) {
+	s.gauge(descSessions, n.Sessions)
+	s.gauge(descRooms, n.Rooms)
+	s.gauge(descMembers, n.Members)
+	s.counter(descRoomMessages, uint64(n.Messages))
+	s.counter(descRoomRefusals, uint64(n.Unauthorized), "unauthorized")
+	s.counter(descRoomRefusals, uint64(n.Capacity), "capacity")
+	s.counter(descRoomRefusals, uint64(n.Malformed), "malformed")
+	s.counter(descRoomRefusals, uint64(n.Unknown), "unknown-type")
 }
 
 // histogram makes a Prometheus histogram, whose buckets are cumulative and in seconds, of counts per bucket whose upper

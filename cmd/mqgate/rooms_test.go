@@ -21,18 +21,8 @@ func TestRoomsSettingsFitTheWorker(t *testing.T) {
 		}
 		return command.Serve
 	}
-	withLimits := func(s *config.Serve) rooms.Config {
-		c := rooms.DefaultConfig()
-		c.ReenterGrace = s.ReenterGrace
-		c.Limits.Sessions = s.MaxSessions
-		c.Limits.Rooms = s.MaxRooms
-		c.Limits.MembersPerRoom = s.MaxMembersPerRoom
-		c.Limits.HistoryMessages = s.MaxHistoryPerRoom
-		c.Limits.HistoryBytes = int(s.MaxHistoryBytesPerRoom)
-		return c
-	}
 	defaults := rooms.DefaultConfig()
-	if got := withLimits(parse()); got.Limits != defaults.Limits || got.ReenterGrace != defaults.ReenterGrace {
+	if got := roomsConfig(parse()); got.Limits != defaults.Limits || got.ReenterGrace != defaults.ReenterGrace {
 		t.Errorf("defaults of the flags %+v\nof the worker %+v", got, defaults)
 	}
 	for _, flags := range [][]string{
@@ -41,7 +31,7 @@ func TestRoomsSettingsFitTheWorker(t *testing.T) {
 		{"--reenter-grace=1h", "--max-sessions=16777216", "--max-rooms=16777216", "--max-members-per-room=1048576",
 			"--max-history-per-room=1048576", "--max-history-bytes-per-room=1GiB"},
 	} {
-		if _, err := rooms.New(withLimits(parse(flags...))); err != nil {
+		if _, err := rooms.New(roomsConfig(parse(flags...))); err != nil {
 			t.Errorf("%q: %v", flags, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
@@ -26,59 +27,146 @@ const limitClosesPerSecond = 100
 type gateway struct {
 	cfg     *config.Serve
 	log     *slog.Logger
-	worker  *rooms.Worker
+	rooms   *rooms.Worker // nil when another worker serves
 	mq      *mq.Gateway
 	server  *conn.Server
 	drainer *drainer
+	lags    lags
 	lost    chan error // a loop is lost (L8.5)
 	addrs   []netip.AddrPort
+
+	memoryAtStart uint64 // anonymousMemory before the first connection [bytes]; 0: unknown
 }
 
-// serve runs the gateway until it has drained. Its error means exit status 1.
+// serve runs the gateway with the built-in worker until it has drained. Its error means exit status 1.
 func serve(ctx context.Context, cfg config.Serve, log *slog.Logger) error {
-	g, err := assemble(&cfg, log)
+	g, err := assemble(&cfg, log, nil)
 	if err != nil {
 		return err
 	}
-	defer g.worker.Close()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	return g.run(ctx, signals)
+}
+
+// assemble makes everything and connects it; nothing is listened on yet. Without a worker it is the built-in one. Who
+// has called assemble calls run, once, which also gives everything back.
+func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway, err error) {
+	g = &gateway{cfg: cfg, log: log, lost: make(chan error, 1)}
+	if worker == nil {
+		if g.rooms, err = newRooms(cfg); err != nil {
+			return nil, err
+		}
+		worker = g.rooms
+	}
+	defer func() {
+		if err != nil {
+			g.closeRooms()
+		}
+	}()
+	g.mq, err = mq.New(mq.Config{
+		Worker: worker, RequestTimeout: cfg.RequestTimeout, ServerRequestTimeout: cfg.ServerRequestTimeout,
+		MaxRequests: cfg.MaxRequestsPerConnection, MetaHeaders: cfg.MetaHeaders, Log: log,
+	}, cfg.Loops)
+	if err != nil {
+		return nil, err
+	}
+	g.server, err = conn.NewServer(g.connections(), conn.ServerConfig{
+		Loops: cfg.Loops, Log: log, Lost: g.loopLost,
+		Attach: func(_ int, r *conn.Registry) { g.mq.Attach(r) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.mq.Start(handlesOf{g.server, cfg.Path})
+	g.drainer = newDrainer(cfg, log, g.server, g.listen)
+	return g, nil
+}
+
+// newRooms makes the built-in worker.
+func newRooms(cfg *config.Serve) (*rooms.Worker, error) {
+	c := roomsConfig(cfg)
+	if cfg.Auth == config.AuthJWT {
+		jwt, err := rooms.NewJWT(cfg.AuthSecret)
+		if err != nil {
+			return nil, fmt.Errorf("--auth-secret-file %s: %w", cfg.AuthSecretFile, err)
+		}
+		c.Authenticator = jwt
+	}
+	return rooms.New(c)
+}
+
+// roomsConfig is what the flags say about the built-in worker, but for who may use it.
+func roomsConfig(cfg *config.Serve) rooms.Config {
+	c := rooms.DefaultConfig()
+	c.ReenterGrace = cfg.ReenterGrace
+	c.Limits.Sessions = cfg.MaxSessions
+	c.Limits.Rooms = cfg.MaxRooms
+	c.Limits.MembersPerRoom = cfg.MaxMembersPerRoom
+	c.Limits.HistoryMessages = cfg.MaxHistoryPerRoom
+	c.Limits.HistoryBytes = int(cfg.MaxHistoryBytesPerRoom)
+	return c
+}
+
+// connections is what the flags say about connections.
+func (g *gateway) connections() *conn.Config {
+	cfg := g.cfg
+	heartbeats := map[config.Heartbeat]conn.Heartbeat{config.HeartbeatServer: conn.HeartbeatServer,
+		config.HeartbeatClient: conn.HeartbeatClient, config.HeartbeatOff: conn.HeartbeatOff}
+	endpoint := func(path string, h conn.Handler) conn.Endpoint {
+		return conn.Endpoint{Path: path, Handler: withDebugLog(h, g.log), MaxMessage: int(cfg.MaxMessageBytes)}
+	}
+	c := &conn.Config{
+		Role:             frame.RoleServer,
+		Endpoints:        []conn.Endpoint{endpoint(cfg.Path, g.mq)},
+		HandshakeTimeout: cfg.HandshakeTimeout, PingInterval: cfg.PingInterval, CloseTimeout: cfg.CloseTimeout,
+		WriteTimeout: cfg.WriteTimeout, Heartbeat: heartbeats[cfg.Heartbeat], MaxPending: int(cfg.MaxPendingBytes),
+		MetaHeaders: cfg.MetaHeaders, Log: g.log,
+		Limits: &conn.Limits{Soft: int64(cfg.MaxConnections), Hard: int64(cfg.HardConnections()), TellPerSec: limitClosesPerSecond},
+	}
+	if cfg.EchoPath != "" {
+		c.Endpoints = append(c.Endpoints, endpoint(cfg.EchoPath, echo{}))
+	}
+	return c
+}
+
+// run listens and serves until a drain has ended (nil), the gateway fails, or ctx ends (its error: nobody is told).
+func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
+	defer g.closeRooms()
 	defer g.server.Stop()
+	ctx, stop := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+
 	if err := g.listen(); err != nil {
 		return err
+	}
+	addrs := joinAddrs(g.addrs) // before anybody can ask for a drain, which reads them too
+	var err error
+	if g.memoryAtStart, err = anonymousMemory(); err != nil {
+		g.log.Warn("memory per connection will not be known", "err", err)
 	}
 	adm, err := g.serveAdmin()
 	if err != nil {
 		return err
 	}
 	defer adm.close()
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
+	g.log.Info("listening", "addr", addrs, "admin", adm.addr(), "loops", g.cfg.Loops, "max_connections", g.cfg.MaxConnections,
+		"open_files", g.cfg.OpenFiles, "pid", os.Getpid())
 
-	log.Info("listening", "addr", joinAddrs(g.addrs), "admin", adm.addr(), "loops", cfg.Loops, "max_connections", cfg.MaxConnections,
-		"open_files", cfg.OpenFiles, "pid", os.Getpid())
-
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go trimMemory(ctx, log, g.traffic)
+	background.Go(func() { trimMemory(ctx, g.log, g.traffic) })
+	background.Go(func() { g.watchLoops(ctx) })
 	drained := make(chan error, 1)
-	go func() {
-		for {
-			err := g.drainer.run(ctx)
-			if !errors.Is(err, errDrainCancelled) {
-				drained <- err
-				return
-			}
-		}
-	}()
+	background.Go(func() { drained <- g.drainer.run(ctx) })
 	for {
 		select {
 		case sig := <-signals:
-			if g.drainer.Active() {
-				log.Warn("second signal: ending everything now", "signal", sig.String())
-				g.drainer.Force()
+			if g.drainer.Signal() {
+				g.log.Warn("second signal: ending everything now", "signal", sig.String())
 			} else {
-				log.Info("signal: draining; a second one ends everything at once", "signal", sig.String())
-				g.drainer.Start()
+				g.log.Info("signal: draining; a second one ends everything at once", "signal", sig.String())
 			}
 		case err := <-drained:
 			return err
@@ -88,59 +176,19 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger) error {
 	}
 }
 
-// assemble makes everything and connects it; nothing is listened on yet.
-func assemble(cfg *config.Serve, log *slog.Logger) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: log, lost: make(chan error, 1)}
-	roomsConfig := rooms.DefaultConfig()
-	roomsConfig.ReenterGrace = cfg.ReenterGrace
-	roomsConfig.Limits.Sessions = cfg.MaxSessions
-	roomsConfig.Limits.Rooms = cfg.MaxRooms
-	roomsConfig.Limits.MembersPerRoom = cfg.MaxMembersPerRoom
-	roomsConfig.Limits.HistoryMessages = cfg.MaxHistoryPerRoom
-	roomsConfig.Limits.HistoryBytes = int(cfg.MaxHistoryBytesPerRoom)
-	if cfg.Auth == config.AuthJWT {
-		jwt, err := rooms.NewJWT(cfg.AuthSecret)
-		if err != nil {
-			return nil, fmt.Errorf("--auth-secret-file %s: %w", cfg.AuthSecretFile, err)
-		}
-		roomsConfig.Authenticator = jwt
+// loopLost is called on the goroutine of a loop that is lost (L8.5), which holds a part of the connections and cannot be
+// replaced: the process ends. The first one says why.
+func (g *gateway) loopLost(err error) {
+	select {
+	case g.lost <- err:
+	default:
 	}
-	var err error
-	if g.worker, err = rooms.New(roomsConfig); err != nil {
-		return nil, err
+}
+
+func (g *gateway) closeRooms() {
+	if g.rooms != nil {
+		g.rooms.Close()
 	}
-	g.mq, err = mq.New(mq.Config{
-		Worker: g.worker, RequestTimeout: cfg.RequestTimeout, ServerRequestTimeout: cfg.ServerRequestTimeout,
-		MaxRequests: cfg.MaxRequestsPerConnection, MetaHeaders: cfg.MetaHeaders, Log: log,
-	}, cfg.Loops)
-	if err != nil {
-		return nil, err
-	}
-	heartbeats := map[config.Heartbeat]conn.Heartbeat{config.HeartbeatServer: conn.HeartbeatServer,
-		config.HeartbeatClient: conn.HeartbeatClient, config.HeartbeatOff: conn.HeartbeatOff}
-	cc := &conn.Config{
-		Role:             frame.RoleServer,
-		Endpoints:        []conn.Endpoint{{Path: cfg.Path, Handler: g.mq, MaxMessage: int(cfg.MaxMessageBytes)}},
-		HandshakeTimeout: cfg.HandshakeTimeout, PingInterval: cfg.PingInterval, CloseTimeout: cfg.CloseTimeout,
-		WriteTimeout: cfg.WriteTimeout, Heartbeat: heartbeats[cfg.Heartbeat], MaxPending: int(cfg.MaxPendingBytes),
-		MetaHeaders: cfg.MetaHeaders, Log: log,
-		Limits: &conn.Limits{Soft: int64(cfg.MaxConnections), Hard: int64(cfg.HardConnections()), TellPerSec: limitClosesPerSecond},
-	}
-	if cfg.EchoPath != "" {
-		cc.Endpoints = append(cc.Endpoints, conn.Endpoint{Path: cfg.EchoPath, Handler: echo{}, MaxMessage: int(cfg.MaxMessageBytes)})
-	}
-	g.server, err = conn.NewServer(cc, conn.ServerConfig{
-		Loops: cfg.Loops, Log: log,
-		Lost:   func(err error) { g.lost <- err },
-		Attach: func(_ int, r *conn.Registry) { g.mq.Attach(r) },
-	})
-	if err != nil {
-		g.worker.Close()
-		return nil, err
-	}
-	g.mq.Start(g.server)
-	g.drainer = newDrainer(cfg, log, g.server, g.listen)
-	return g, nil
 }
 
 // listen opens the listeners: at the start, and again, on the same ports, after a cancelled drain.
@@ -154,6 +202,9 @@ func (g *gateway) listen() error {
 			addr = g.addrs[i]
 		}
 		real, err := g.server.Listen(addr, g.cfg.Backlog)
+		if !a.Host.IsValid() && errors.Is(err, syscall.EAFNOSUPPORT) { // a machine without IPv6
+			real, err = g.server.Listen(netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()), g.cfg.Backlog)
+		}
 		if err != nil {
 			return fmt.Errorf("--listen %v: %w", a, explainListen(err))
 		}

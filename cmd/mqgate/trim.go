@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -12,10 +13,10 @@ import (
 // heap has doubled, or after two minutes, and an idle gateway allocates nothing. After a burst (64 KiB messages from
 // everybody) the buffers would lie in free pools for minutes.
 //
-// Every trimEvery the heap is looked at. When it is larger than it was after the last trim by more than an eighth and
-// trimSlack, and the traffic since the last look is less than what could be freed, it is collected twice (a sync.Pool
-// lets go at the second collection) and what is free is returned to the system. Under load the second condition never
-// holds and the runtime's own pace applies.
+// Every trimEvery the heap is looked at. When it is larger than the floor by more than an eighth and trimSlack, and the
+// traffic since the last look is less than what could be freed, it is collected twice (a sync.Pool lets go at the second
+// collection) and what is free is returned to the system. The floor is the heap after the last trim, or the smallest one
+// seen since. Under load the second condition never holds and the runtime's own pace applies.
 const (
 	trimEvery = 5 * time.Second
 	trimSlack = 8 << 20 // [bytes]
@@ -23,7 +24,7 @@ const (
 
 // trimmer decides when to trim.
 type trimmer struct {
-	floor   uint64 // heap in use after the last trim [bytes]
+	floor   uint64 // heap after the last trim, or the smallest one since [bytes]
 	traffic uint64 // bytes received and sent until the last look
 }
 
@@ -31,6 +32,7 @@ type trimmer struct {
 func (t *trimmer) due(heap, traffic uint64) bool {
 	moved := traffic - t.traffic
 	t.traffic = traffic
+	t.floor = min(t.floor, heap)
 	allowed := t.floor + t.floor/8 + trimSlack
 	return heap > allowed && moved < heap-t.floor
 }
@@ -47,12 +49,17 @@ func trimMemory(ctx context.Context, log *slog.Logger, traffic func() uint64) {
 		case <-tick.C:
 		}
 		if before := heapInUse(); t.due(before, traffic()) {
-			debug.FreeOSMemory()
-			debug.FreeOSMemory()
-			t.floor = heapInUse()
+			t.floor = trim()
 			log.Debug("memory returned to the system", "before_bytes", before, "after_bytes", t.floor)
 		}
 	}
+}
+
+// trim returns to the system what is free and returns the heap that remains [bytes].
+func trim() uint64 {
+	runtime.GC()
+	debug.FreeOSMemory() // collects again
+	return heapInUse()
 }
 
 // heapInUse returns the bytes that the heap occupies: mapped and not returned to the system.
