@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
@@ -48,6 +49,9 @@ func New(cfg Config, loops int) (*Gateway, error) {
 	if cfg.MaxRequests < 1 {
 		errs = append(errs, errors.New("mq: at least one request in flight must be allowed"))
 	}
+	if loops < 1 {
+		return nil, errors.Join(append(errs, errors.New("mq: at least one loop is needed"))...)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -86,8 +90,10 @@ type shard struct {
 	registry *conn.Registry
 	loop     *loop.Loop
 	stats    Stats
-	warned   [drops]int64  // when the last warning about each kind of drop was logged [ns]
-	silent   [drops]uint64 // and how many were not logged since
+	warned   [drops]quiet // log lines about each kind of drop,
+	failed   quiet        // requests that the worker failed,
+	panics   quiet        // its panics,
+	lost     quiet        // and ends of connections that did not reach it
 
 	clients slab[client]
 	topics  map[Topic]*topic
@@ -100,8 +106,8 @@ type shard struct {
 	waiting  serverRequests    // requests of the server that clients have not answered
 	byNumber map[uint64]uint32 // their slots by the number in the request id
 
-	unpublished []Disconnect // L6.3
-	retry       *loop.Timers // entry 0: offer them again
+	unpublished []unpublished // L6.3
+	retry       *loop.Timers  // entry 0: offer them again
 }
 
 // client is the gateway's state of one connection. It exists while the connection has requests in flight or
@@ -154,7 +160,10 @@ func (g *Gateway) shardOf(c *conn.Conn) *shard { return g.shards[c.Registry().Lo
 func (g *Gateway) OnOpen(*conn.Conn) {}
 
 // OnPong implements conn.Handler (L7.4).
-func (g *Gateway) OnPong(c *conn.Conn, rtt time.Duration) { g.cfg.Worker.RoundTrip(c.ID(), rtt) }
+func (g *Gateway) OnPong(c *conn.Conn, rtt time.Duration) {
+	defer g.shardOf(c).survive("RoundTrip")
+	g.cfg.Worker.RoundTrip(c.ID(), rtt)
+}
 
 // OnError implements conn.Handler; the connection has logged it.
 func (g *Gateway) OnError(*conn.Conn, error) {}
@@ -178,37 +187,58 @@ func (g *Gateway) OnClose(c *conn.Conn, e conn.End) {
 	s.publish(Disconnect{Conn: c.ID(), Code: e.Code, Description: string(e.Reason), Duration: time.Duration(e.NS)})
 }
 
-// publish tells the worker of an end, or keeps it (L6.3).
-func (s *shard) publish(d Disconnect) {
-	if len(s.unpublished) == 0 {
-		if err := s.disconnected(d); err == nil {
-			return
-		} else {
-			s.g.cfg.Log.Warn("the worker did not take the end of a connection; it is kept and offered again", "err", err, "id", d.Conn)
-			s.retry.Set(0, s.loop.Now()+int64(publishRetry))
-		}
-	}
-	if len(s.unpublished) >= maxUnpublished {
-		s.stats.PublishLost++
-		s.g.cfg.Log.Error("the end of a connection is lost to the worker: too many are waiting to be taken", "id", d.Conn, "waiting", len(s.unpublished))
-		return
-	}
-	s.unpublished = append(s.unpublished, d)
+// unpublished is the end of a connection that the worker has not taken yet.
+type unpublished struct {
+	Disconnect
+	panics uint8 // of the worker, when it was offered
 }
 
-func (s *shard) disconnected(d Disconnect) (err error) {
+// publish tells the worker of an end, or keeps it (L6.3).
+func (s *shard) publish(d Disconnect) {
+	u := unpublished{Disconnect: d}
+	if len(s.unpublished) == 0 { // else it has to wait its turn
+		err := s.offer(&u)
+		if err == nil {
+			return
+		}
+		s.g.cfg.Log.Warn("the worker did not take the end of a connection; it is kept and offered again", "err", err, "id", d.Conn.String())
+		s.retry.Set(0, s.loop.Now()+int64(publishRetry))
+	}
+	if len(s.unpublished) >= maxUnpublished {
+		s.lose(d.Conn, "too many are waiting to be taken")
+		return
+	}
+	s.unpublished = append(s.unpublished, u)
+}
+
+// offer offers an end to the worker. nil: there is nothing more to be done with it. An end on which the worker panics
+// again and again is lost in the end, or all that wait behind it would wait for ever.
+func (s *shard) offer(u *unpublished) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(p, "Disconnected")
-			err = errors.New("the worker panicked")
+			err = errPanicked
+			if u.panics++; u.panics == maxPublishPanics {
+				s.lose(u.Conn, "the worker panics on it")
+				err = nil
+			}
 		}
 	}()
-	return s.g.cfg.Worker.Disconnected(d)
+	return s.g.cfg.Worker.Disconnected(u.Disconnect)
+}
+
+// lose counts an end that the worker will not hear of, and says so.
+func (s *shard) lose(id conn.ID, why string) {
+	s.stats.PublishLost++
+	if n, ok := s.lost.line(s.loop.Now()); ok {
+		s.g.cfg.Log.Error("the end of a connection is lost to the worker", "why", why, "id", id.String(),
+			"waiting", len(s.unpublished), "not_logged", n)
+	}
 }
 
 func (s *shard) publishAgain() {
-	for i, d := range s.unpublished {
-		if s.disconnected(d) != nil {
+	for i := range s.unpublished {
+		if s.offer(&s.unpublished[i]) != nil {
 			s.unpublished = s.unpublished[:copy(s.unpublished, s.unpublished[i:])]
 			s.retry.Set(0, s.loop.Now()+int64(publishRetry))
 			return
@@ -217,24 +247,45 @@ func (s *shard) publishAgain() {
 	s.unpublished = nil
 }
 
-// drop counts a dropped message and warns of it, at most once in a while per reason.
+// quiet bounds the log lines of one kind: whoever causes them may cause as many as he likes.
+type quiet struct {
+	last   int64  // when one was logged [ns], 0: never
+	silent uint64 // how many were not logged since
+}
+
+// line reports whether a line may be logged, and how many were not since the last one.
+func (q *quiet) line(now int64) (notLogged uint64, ok bool) {
+	if q.last != 0 && now-q.last < int64(warnEvery) {
+		q.silent++
+		return 0, false
+	}
+	notLogged = q.silent
+	q.last, q.silent = now, 0
+	return notLogged, true
+}
+
+// drop counts a dropped message and warns of it, at most once in a while per reason. detail may be borrowed.
 func (s *shard) drop(why Drop, c *conn.Conn, detail string) {
 	s.stats.Dropped[why]++
-	now := s.loop.Now()
-	if s.warned[why] != 0 && now-s.warned[why] < int64(warnEvery) {
-		s.silent[why]++
+	n, ok := s.warned[why].line(s.loop.Now())
+	if !ok {
 		return
 	}
 	level := slog.LevelWarn
 	if why == DropAnswerNotOpen {
 		level = slog.LevelDebug // L3.7
 	}
-	args := []any{"reason", why.String(), "detail", detail, "not_logged", s.silent[why]}
+	args := []any{"reason", why.String(), "detail", excerpt(detail), "not_logged", n}
 	if c != nil {
 		args = append(args, "id", c.ID().String(), "remote", c.Remote().String())
 	}
 	s.g.cfg.Log.Log(context.Background(), level, "message dropped", args...)
-	s.warned[why], s.silent[why] = now, 0
+}
+
+// excerpt returns what may be logged of a text that a client has chosen: not a view, for a log may keep what it is
+// given, and not all of it.
+func excerpt(text string) string {
+	return strings.ToValidUTF8(strings.Clone(text[:min(len(text), maxLogged)]), "")
 }
 
 // opOf returns the opcode in which a form travels.

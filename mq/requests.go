@@ -2,9 +2,11 @@ package mq
 
 import (
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/frame"
@@ -15,7 +17,8 @@ import (
 // pendingRequest is a request of a client that the worker will answer later, or never.
 type pendingRequest struct {
 	conn       conn.Ref
-	generation uint32 // differs each time the slot is used: an answer names both
+	generation uint32 // of the shard's requests, to tell it from others that have the slot at other times; 0: not in use
+	gone       uint32 // generation of the last one in this slot that ended with its connection
 	client     uint32 // number of the client state
 	next, prev uint32 // chain of the client's requests
 	start      int64  // [ns]
@@ -28,6 +31,7 @@ type pendingRequest struct {
 type requests struct {
 	slab[pendingRequest]
 	timers *loop.Timers
+	last   uint32 // generation
 }
 
 // current is what the gateway knows of the request that Worker.Process has.
@@ -49,14 +53,16 @@ func (g *Gateway) OnMessage(c *conn.Conn, op frame.OpCode, p []byte) {
 			s.drop(DropMalformed, c, err.Error())
 			return
 		}
-		c.User &^= formBinary
-	} else {
-		c.User |= formBinary
 	}
 	var env wire.Envelope
 	if err := env.Unmarshal(p); err != nil {
 		s.drop(DropMalformed, c, err.Error())
 		return
+	}
+	if op == frame.Text { // the form that the peer uses (L3.6): garbage does not show it
+		c.User &^= formBinary
+	} else {
+		c.User |= formBinary
 	}
 	switch env.MessageType {
 	case wire.Request:
@@ -117,9 +123,31 @@ func (s *shard) process(r *Request) {
 
 var errPanicked = errors.New("the worker panicked")
 
+// panicked counts a panic of the worker and logs it with its stack. where may be borrowed.
 func (s *shard) panicked(p any, where string) {
 	s.stats.Panics++
-	s.g.cfg.Log.Error("the worker panicked", "panic", p, "in", strings.Clone(where), "stack", string(debug.Stack()))
+	if n, ok := s.panics.line(s.loop.Now()); ok {
+		s.g.logPanic(p, where, n)
+	}
+}
+
+func (g *Gateway) logPanic(p any, where string, notLogged uint64) {
+	g.cfg.Log.Error("the worker panicked", "panic", fmt.Sprint(p), "in", excerpt(where), "stack", string(debug.Stack()),
+		"not_logged", notLogged)
+}
+
+// survive is deferred around calls of the worker's own functions: their panics harm nothing else (L8.2).
+func (s *shard) survive(where string) {
+	if p := recover(); p != nil {
+		s.panicked(p, where)
+	}
+}
+
+// logFailure logs that the worker failed a request (L3.5). typ may be borrowed.
+func (s *shard) logFailure(typ string, id conn.ID, cause error) {
+	if n, ok := s.failed.line(s.loop.Now()); ok {
+		s.g.cfg.Log.Warn("request failed", "type", excerpt(typ), "err", cause, "id", id.String(), "not_logged", n)
+	}
 }
 
 // Reply implements Responder: an answer given inside Process (L3.6).
@@ -141,7 +169,7 @@ func (s *shard) Fail(r *Request, cause error) {
 	if !s.answering() {
 		return
 	}
-	s.g.cfg.Log.Warn("request failed", "type", strings.Clone(r.Type), "err", cause, "id", r.Conn.String())
+	s.logFailure(r.Type, r.Conn, cause)
 	s.failCurrent(wire.ReasonFailed, OutcomeFailed)
 }
 
@@ -189,7 +217,10 @@ func (s *shard) later(r *Request) Completion {
 	i, p := s.pending.take()
 	s.current.later = i
 	number, cl := s.needClient(s.current.conn)
-	p.conn, p.client, p.start = cl.conn, number, s.current.start
+	if s.pending.last++; s.pending.last == 0 {
+		s.pending.last = 1
+	}
+	p.conn, p.client, p.start, p.generation = cl.conn, number, s.current.start, s.pending.last
 	p.id = append(p.id[:0], s.current.id...)
 	p.change, p.room = changeOf(r.Type, r.Payload)
 	p.room = strings.Clone(p.room)
@@ -204,11 +235,11 @@ func (s *shard) later(r *Request) Completion {
 	return NewCompletion(s, uint64(p.generation)<<32|uint64(i))
 }
 
-// answer carries an answer from any goroutine to the loop.
+// answer carries an answer from any goroutine to the loop. The memory of typ and payload stays with it.
 type answer struct {
 	s       *shard
 	id      uint64
-	typ     string
+	typ     []byte
 	payload []byte
 	cause   error
 }
@@ -218,25 +249,32 @@ var answers = sync.Pool{New: func() any { return new(answer) }}
 // Complete implements Completer. Safe from any goroutine.
 func (s *shard) Complete(id uint64, typ string, payload []byte, cause error) {
 	a := answers.Get().(*answer)
-	a.s, a.id, a.typ, a.cause = s, id, strings.Clone(typ), cause
+	a.s, a.id, a.cause = s, id, cause
+	a.typ = append(a.typ[:0], typ...)
 	a.payload = append(a.payload[:0], payload...)
 	s.loop.Post(a) // false: the loop has stopped, and with it the connection
 }
 
 // Run implements loop.Task.
 func (a *answer) Run() {
-	i, generation := uint32(a.id), uint32(a.id>>32)
-	if s := a.s; !s.pending.has(i) || s.pending.at(i).generation != generation {
-		s.drop(DropLateAnswer, nil, a.typ)
-	} else {
-		s.finishPending(i, a.typ, a.payload, a.cause)
+	s, i, generation := a.s, uint32(a.id), uint32(a.id>>32)
+	switch {
+	case s.pending.has(i) && s.pending.at(i).generation == generation:
+		s.finishPending(i, view(a.typ), a.payload, a.cause)
+	case s.pending.has(i) && s.pending.at(i).gone == generation:
+		s.drop(DropAnswerNotOpen, nil, view(a.typ)) // L3.7; what is known no more counts as late
+	default:
+		s.drop(DropLateAnswer, nil, view(a.typ))
 	}
-	a.s, a.typ, a.cause = nil, "", nil
-	if cap(a.payload) > 64<<10 {
-		a.payload = nil
+	a.s, a.cause = nil, nil
+	if cap(a.typ)+cap(a.payload) > maxKeptAnswer {
+		a.typ, a.payload = nil, nil
 	}
 	answers.Put(a)
 }
+
+// view returns the bytes of b as a string without a copy: good until b changes.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // finishPending answers a pending request: with a failure when cause is not nil.
 func (s *shard) finishPending(i uint32, typ string, payload []byte, cause error) {
@@ -246,9 +284,9 @@ func (s *shard) finishPending(i uint32, typ string, payload []byte, cause error)
 		panic("mq: a request outlived its connection")
 	}
 	if cause != nil {
-		s.g.cfg.Log.Warn("request failed", "err", cause, "id", c.ID().String())
-		s.respondError(c, string(p.id), wire.ReasonFailed, OutcomeFailed, p.start)
-	} else if s.respond(c, string(p.id), typ, payload, p.start) == OutcomeOK {
+		s.logFailure("", c.ID(), cause)
+		s.respondError(c, view(p.id), wire.ReasonFailed, OutcomeFailed, p.start)
+	} else if s.respond(c, view(p.id), typ, payload, p.start) == OutcomeOK {
 		s.apply(c, p.change, p.room, payload)
 	}
 	s.freePending(i)
@@ -262,7 +300,7 @@ func (s *shard) requestTimedOut(i uint32) {
 	if c == nil {
 		panic("mq: the timer of a request outlived its connection")
 	}
-	s.respondError(c, string(p.id), wire.ReasonTimeout, OutcomeTimeout, p.start)
+	s.respondError(c, view(p.id), wire.ReasonTimeout, OutcomeTimeout, p.start)
 	s.freePending(i)
 	s.answered(c)
 }
@@ -296,7 +334,7 @@ func (s *shard) freePending(i uint32) {
 	cl.inFlight--
 	s.stats.InFlight--
 	s.pending.timers.Cancel(i)
-	*p = pendingRequest{generation: p.generation + 1, id: p.id[:0]}
+	*p = pendingRequest{gone: p.gone, id: p.id[:0]}
 	s.pending.free(i)
 }
 
@@ -304,6 +342,8 @@ func (s *shard) freePending(i uint32) {
 func (s *shard) dropRequests(cl *client) {
 	for cl.first != 0 {
 		s.stats.Requests[OutcomeDropped]++
+		p := s.pending.at(cl.first)
+		p.gone = p.generation
 		s.freePending(cl.first)
 	}
 }

@@ -1,13 +1,17 @@
 package mq
 
-// slab is numbered storage that grows in chunks and never moves. Numbers begin at 1, so that 0 can say "none".
+// slab is numbered storage that grows in chunks and never moves. Numbers begin at 1, so that 0 can say "none". What a
+// burst has made it grow by is let go of when the last element is free.
 type slab[T any] struct {
 	chunks []*[slabChunk]T
 	unused []uint32
 	taken  int
 }
 
-const slabChunk = 256
+const (
+	slabChunk = 256 // elements per chunk
+	slabKept  = 4   // chunks that are kept when nothing is in them
+)
 
 // take returns a free element: zero, or as free left it.
 func (s *slab[T]) take() (uint32, *T) {
@@ -24,15 +28,18 @@ func (s *slab[T]) take() (uint32, *T) {
 	return i, s.at(i)
 }
 
-func (s *slab[T]) at(i uint32) *T { return &s.chunks[(i-1)/slabChunk][(i-1)%slabChunk] }
-
-// has reports whether there has ever been an element i.
+// has reports whether there is an element i, in use or not.
 func (s *slab[T]) has(i uint32) bool { return i > 0 && int((i-1)/slabChunk) < len(s.chunks) }
 
-// free gives element i back; the caller has cleared it.
+func (s *slab[T]) at(i uint32) *T { return &s.chunks[(i-1)/slabChunk][(i-1)%slabChunk] }
+
+// free gives element i back; the caller has cleared it and does not use it any more.
 func (s *slab[T]) free(i uint32) {
 	s.unused = append(s.unused, i)
 	s.taken--
+	if s.taken == 0 && len(s.chunks) > slabKept {
+		s.chunks, s.unused = nil, nil
+	}
 }
 
 func (s *slab[T]) len() int { return s.taken }

@@ -37,6 +37,7 @@ func (g *Gateway) SendEvent(id conn.ID, typ string, payload []byte, done func(er
 	}
 	typ, payload = strings.Clone(typ), append([]byte(nil), payload...)
 	g.server.Do(id, func(c *conn.Conn) {
+		defer g.survive(c, "a callback of SendEvent")
 		if c == nil {
 			done(ErrNotFound)
 			return
@@ -51,14 +52,30 @@ func (g *Gateway) SendEvent(id conn.ID, typ string, payload []byte, done func(er
 	})
 }
 
+// survive is deferred around callbacks of the worker, as shard.survive. c may be nil: then this may be any goroutine, and
+// no shard's counters can be touched.
+func (g *Gateway) survive(c *conn.Conn, where string) {
+	if p := recover(); p == nil {
+		return
+	} else if c != nil {
+		g.shardOf(c).panicked(p, where)
+	} else {
+		g.logPanic(p, where, 0)
+	}
+}
+
 // notOpened is what a send to a connection that is not open leads to (L4.4). The worker hears of it by the one
 // publication of L6.1.
 func notOpened(c *conn.Conn) { _ = c.CloseFor(conn.CauseSendError) }
 
 // SendRequest implements Clients (L4.1). Safe from any goroutine.
 func (g *Gateway) SendRequest(id conn.ID, typ string, payload []byte, done func(Response, error)) {
+	if done == nil {
+		done = func(Response, error) {}
+	}
 	typ, payload = strings.Clone(typ), append([]byte(nil), payload...)
 	g.server.Do(id, func(c *conn.Conn) {
+		defer g.survive(c, "a callback of SendRequest")
 		if c == nil {
 			done(Response{}, ErrNotFound)
 			return
@@ -69,6 +86,7 @@ func (g *Gateway) SendRequest(id conn.ID, typ string, payload []byte, done func(
 
 func (s *shard) sendRequest(c *conn.Conn, typ string, payload []byte, done func(Response, error)) {
 	if s.waiting.len() >= maxServerRequests {
+		s.stats.ServerRequests[OutcomeFailed]++
 		done(Response{}, ErrTooMany)
 		return
 	}
@@ -109,17 +127,23 @@ func (s *shard) resolve(c *conn.Conn, env *wire.Envelope) {
 	} else {
 		s.stats.ServerRequests[OutcomeOK]++
 		s.stats.ServerWaiting--
-		done(Response{Type: env.Type, Payload: env.Payload, WallTime: env.WallTime}, nil)
+		s.tell(done, Response{Type: env.Type, Payload: env.Payload, WallTime: env.WallTime}, nil)
 	}
 	if k, cl := s.clientOf(c); cl != nil {
 		s.freeIfIdle(c, k, cl)
 	}
 }
 
+// tell calls the callback of a server request.
+func (s *shard) tell(done func(Response, error), r Response, err error) {
+	defer s.survive("a callback of SendRequest")
+	done(r, err)
+}
+
 // numbered finds the server request with that request id.
 func (s *shard) numbered(id string) (uint32, bool) {
-	if len(id) < 2 || id[0] != 'S' || id[1] == '0' || id[1] == '+' {
-		return 0, false
+	if len(id) < 2 || len(id) > 1+20 || id[0] != 'S' || id[1] < '1' || id[1] > '9' {
+		return 0, false // not one of ours, whatever it would be read as
 	}
 	n, err := strconv.ParseUint(id[1:], 10, 64)
 	if err != nil {
@@ -140,7 +164,7 @@ func (s *shard) serverRequestTimer(i uint32) {
 		if c := s.registry.Get(w.conn); c != nil {
 			s.g.cfg.Log.Warn("a client has not answered a request of the server", "id", c.ID().String(), "request", w.number)
 		}
-		done(Response{}, ErrTimeout)
+		s.tell(done, Response{}, ErrTimeout)
 		return
 	}
 	c := s.registry.Get(w.conn)
@@ -177,7 +201,7 @@ func (s *shard) failServerRequests(cl *client) {
 		if done != nil {
 			s.stats.ServerRequests[OutcomeDropped]++
 			s.stats.ServerWaiting--
-			done(Response{}, ErrConnectionClosed)
+			s.tell(done, Response{}, ErrConnectionClosed)
 		}
 	}
 }
@@ -187,7 +211,9 @@ func (g *Gateway) CloseConnection(id conn.ID, code uint16, reason string, done f
 	if done == nil {
 		done = func(bool) {}
 	}
+	reason = strings.Clone(reason)
 	g.server.Do(id, func(c *conn.Conn) {
+		defer g.survive(c, "a callback of CloseConnection")
 		if c == nil {
 			g.cfg.Log.Warn("close: no such connection", "id", id.String())
 			done(false)

@@ -26,11 +26,11 @@ func changeOf(typ string, payload []byte) (change, string) {
 		return changeJoin, ""
 	case wire.TypeLeaveRoom:
 		var m wire.LeaveRoom
-		if m.Unmarshal(payload) == nil {
+		if m.Unmarshal(payload) == nil && len(m.RoomID) <= maxRoomID {
 			return changeLeave, m.RoomID
 		}
 	case wire.TypeFetchRoomConversation:
-		if room, subscribe, err := wire.PeekFetchRoomConversation(payload); err == nil && subscribe {
+		if room, subscribe, err := wire.PeekFetchRoomConversation(payload); err == nil && subscribe && room != "" && len(room) <= maxRoomID {
 			return changeFetch, room
 		}
 	}
@@ -43,7 +43,7 @@ func (s *shard) apply(c *conn.Conn, ch change, room string, answer []byte) {
 	case changeNone:
 	case changeJoin:
 		status, room, err := wire.PeekJoinRoomResponse(answer)
-		if err == nil && (status == wire.StatusOK || status == wire.StatusAlreadyInRoom) && room != "" {
+		if err == nil && (status == wire.StatusOK || status == wire.StatusAlreadyInRoom) && room != "" && len(room) <= maxRoomID {
 			s.subscribe(c, TopicRoom, room)
 		}
 	case changeLeave:
@@ -52,7 +52,7 @@ func (s *shard) apply(c *conn.Conn, ch change, room string, answer []byte) {
 			s.unsubscribe(c, Topic{TopicConversation, room})
 		}
 	case changeFetch:
-		if status, err := wire.PeekStatus(answer); err == nil && status == wire.StatusOK && room != "" {
+		if status, err := wire.PeekStatus(answer); err == nil && status == wire.StatusOK {
 			s.subscribe(c, TopicConversation, room)
 		}
 	}

@@ -27,7 +27,7 @@ type Worker interface {
 
 	// Disconnected tells that a connection has ended, exactly once per connection that was opened (L6.1). It is called
 	// on the connection's loop and must not block. An error means "not taken": the gateway keeps the publication and
-	// offers it again (L6.3).
+	// offers it again (L6.3), and so does a panic, until the third one for the same connection.
 	Disconnected(d Disconnect) error
 
 	// RoundTrip tells a round trip time measured by a ping and its pong (L7.4). Called on the connection's loop; must
@@ -45,7 +45,8 @@ type Disconnect struct {
 }
 
 // Clients is what a worker may do to the clients. All methods are safe from any goroutine, also from inside
-// Worker.Process; none blocks; typ and payload are copied before they return.
+// Worker.Process; none blocks; typ, payload, room ids and reasons are copied before they return. A callback that panics
+// is logged and harms nothing else (L8.2).
 type Clients interface {
 	// Publish sends an event to every connection subscribed to t at the time when it reaches the loop of that
 	// connection. Events published one after the other by one goroutine arrive in that order.
@@ -56,8 +57,8 @@ type Clients interface {
 	SendEvent(id conn.ID, typ string, payload []byte, done func(error))
 
 	// SendRequest sends a request to one connection and calls done exactly once, on the connection's loop, with the
-	// answer or with ErrNotFound, ErrNotOpen, ErrTimeout (L4.3) or ErrConnectionClosed. The Response is borrowed until
-	// done returns.
+	// answer or with ErrNotFound (then at once, when the id is not of this gateway), ErrNotOpen, ErrTimeout (L4.3),
+	// ErrConnectionClosed or ErrTooMany. The Response is borrowed until done returns. done may be nil.
 	SendRequest(id conn.ID, typ string, payload []byte, done func(Response, error))
 
 	// Unsubscribe ends the subscription of one connection to t, if there is one.
@@ -89,7 +90,7 @@ const (
 // Topic names what clients subscribe to. Comparable.
 type Topic struct {
 	Kind TopicKind
-	Room string // room id
+	Room string // room id, 1 to 4096 bytes: nobody is subscribed to others
 }
 
 // Response is a client's answer to a request of the server. Both fields are borrowed until the callback returns.
@@ -101,7 +102,9 @@ type Response struct {
 
 // Errors of Clients. Their texts are part of the admin interface (L4.2).
 var (
-	ErrNotFound         = errors.New("Websocket connection not found")
+	//lint:ignore ST1005 clients of the admin interface compare the text
+	ErrNotFound = errors.New("Websocket connection not found")
+	//lint:ignore ST1005 likewise
 	ErrNotOpen          = errors.New("Websocket connection not opened")
 	ErrTimeout          = errors.New("request timed out")
 	ErrConnectionClosed = errors.New("connection closed while its answer was awaited")
