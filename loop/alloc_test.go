@@ -2,7 +2,10 @@
 
 package loop
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 // Nothing is allocated on the way of a message, nor for a task whose object is used again. (The invariants build allocates
 // to find out its goroutine, the race build at random.)
@@ -53,6 +56,19 @@ func TestAllocations(t *testing.T) {
 		}
 		l.Begin()
 		l.RunTasks()
+		l.End()
+	})
+
+	l.Begin()
+	for range 10_000 {
+		l.Accept(3, 0, netip.AddrPort{})
+	}
+	l.End()
+	check("broadcast to 10,000 sockets", func() {
+		l.Begin()
+		for slot := range uint32(10_000) {
+			l.WriteShared(slot, sh)
+		}
 		l.End()
 	})
 

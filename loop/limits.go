@@ -27,17 +27,19 @@ const (
 	// of its turn, which bounds memory when one read batch causes much output.
 	flushThreshold = 256 << 10
 
-	// keptQueueBytes is the largest output buffer [bytes] that a free queue keeps, keptQueueUrgent [bytes] and
-	// keptQueueUnits are the same for urgent output and units of 16 bytes; keptQueues is how many free queues a loop keeps.
-	// Together at most 64 x (64 + 4 + 16) KiB = 5.25 MiB a loop. Larger buffers are left to the collector.
+	// A loop keeps free queues for the next output: those with an output buffer of keptQueueBytes [bytes] at most, urgent
+	// output of keptQueueUrgent [bytes] and room for keptQueueUnits [of 16 bytes], and no more than take keptQueuesBytes
+	// [bytes] in all. That is enough for a broadcast to 20,000 sockets, whose queues hold references only, without an
+	// allocation. What is larger is left to the collector, or the memory of a burst would stay.
 	keptQueueBytes  = 64 << 10
 	keptQueueUrgent = 4 << 10
 	keptQueueUnits  = 1024
-	keptQueues      = 64
+	keptQueuesBytes = 4 << 20
 
-	// keptRefs bounds what the lists of sockets with something to do (dirty, errors, notify, freed) keep of a burst
-	// [entries of 8 bytes]: after a broadcast to everybody they would hold 8 bytes per connection for ever.
-	keptRefs = 4096
+	// keptRefs bounds what each of the four lists of sockets with something to do (dirty, errors, notify, freed) keeps of a
+	// burst [entries of 8 bytes]: together 1 MiB a loop. After a broadcast to everybody they would otherwise hold 8 bytes
+	// per connection for ever.
+	keptRefs = 32 << 10
 
 	// maxRounds bounds how often one turn goes over what its own notifications caused. Against: a handler that writes
 	// more whenever its output is drained, to a peer that reads as fast, would never let the loop go; the rest waits for
@@ -47,9 +49,9 @@ const (
 	// acceptRetry is how long accepting rests when the process is out of descriptors or memory (L8.4).
 	acceptRetry = 100 * time.Millisecond
 
-	// chunkSlots is the number of sockets per slab chunk: memory grows by this many and never moves. 1,024 x 136 bytes are
-	// 17 pages of Go's allocator to the byte; 256 would be rounded up from 34 KiB to 40, 24 bytes more per socket.
-	chunkSlots = 1024
+	// chunkSlots is the number of sockets per slab chunk: memory grows by this many and never moves. 256 x 128 bytes are 4
+	// pages of Go's allocator to the byte.
+	chunkSlots = 256
 
 	// MaxSlots is the number of sockets that one loop can hold: connection ids carry 24 bits of slot.
 	MaxSlots = 1 << 24

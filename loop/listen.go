@@ -19,6 +19,7 @@ type listener struct {
 	index    int                // in epoll.listeners
 	number   int                // the caller's, for Handler.OnAccept
 	interest Interest
+	paused   bool // accepting rests: counted in Stats.AcceptPaused
 }
 
 func isListener(netpoll.Poll) error { return nil }
@@ -153,6 +154,10 @@ func (k *epoll) closeListener(ln *listener) {
 		return
 	}
 	k.paused.Cancel(uint32(ln.index))
+	if ln.paused {
+		ln.paused = false
+		k.loop.stats.AcceptPaused--
+	}
 	if err := k.watchListener(ln, WatchNone); err != nil {
 		k.log.Error("epoll_ctl(DEL) failed", "fd", ln.op.FD, "err", err)
 	}
@@ -182,19 +187,24 @@ func (k *epoll) accept(ln *listener) {
 	}
 }
 
+// pauseAccept lets accepting rest for acceptRetry. Existing connections do not notice.
 func (k *epoll) pauseAccept(ln *listener, errno syscall.Errno) {
 	l := k.loop
-	if l.stats.AcceptPauses == l.acceptResumed {
-		k.log.Error("accepting paused: out of descriptors or memory; raise the open file limit or lower --max-connections",
-			"err", errno, "loop", l.index, "sockets", l.open)
-	}
 	l.stats.AcceptPauses++
+	if !ln.paused {
+		ln.paused = true
+		if l.stats.AcceptPaused++; l.stats.AcceptPaused == 1 {
+			k.log.Error("accepting paused: out of descriptors or memory; raise the open file limit or lower --max-connections",
+				"err", errno, "loop", l.index, "sockets", l.open)
+		}
+	}
 	if err := k.watchListener(ln, WatchNone); err != nil {
 		k.log.Error("epoll_ctl(DEL) failed", "fd", ln.op.FD, "err", err)
 	}
 	k.paused.Set(uint32(ln.index), l.now+int64(acceptRetry))
 }
 
+// resumeAccept is called when a listener has rested. It tries before it says so.
 func (k *epoll) resumeAccept(i uint32) {
 	ln := k.listeners[i]
 	if err := k.watchListener(ln, WatchRead); err != nil {
@@ -202,8 +212,11 @@ func (k *epoll) resumeAccept(i uint32) {
 		return
 	}
 	k.accept(ln)
-	if ln.interest != WatchNone && k.loop.stats.AcceptPauses != k.loop.acceptResumed {
-		k.loop.acceptResumed = k.loop.stats.AcceptPauses
+	if ln.interest == WatchNone { // paused again
+		return
+	}
+	ln.paused = false
+	if k.loop.stats.AcceptPaused--; k.loop.stats.AcceptPaused == 0 {
 		k.log.Info("accepting resumed", "loop", k.loop.index)
 	}
 }

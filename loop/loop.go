@@ -32,7 +32,8 @@ type Handler interface {
 // Stats are counters of one loop. They are written by its goroutine alone; read them by a task on the loop.
 type Stats struct {
 	Accepts, AcceptsRefused  uint64 // connections taken from listeners; closed at once because the slab was full
-	AcceptPauses             uint64 // times accepting paused (L8.4)
+	AcceptPauses             uint64 // tries to accept that found no descriptor or memory (L8.4)
+	AcceptPaused             uint64 // listeners that rest now for that reason
 	Turns, Reads, Writes     uint64 // batches of events; read(2) calls; write(2) and writev(2) calls
 	BytesReceived, BytesSent uint64
 	Tasks                    uint64
@@ -67,9 +68,8 @@ type Loop struct {
 	wheels   []*Timers
 	timerSet int64 // what the kernel's timer is set to
 
-	stats         Stats
-	acceptResumed uint64        // AcceptPauses when accepting last resumed
-	stopped       chan struct{} // closed when no task will run any more
+	stats   Stats
+	stopped chan struct{} // closed when no task will run any more
 }
 
 // Config is the configuration of a Loop.
@@ -105,7 +105,10 @@ func (l *Loop) Now() int64 {
 }
 
 // Clock reads the clock: the time of this very moment on the clock of Now [ns]. 40 ns.
-func (l *Loop) Clock() int64 { return l.kernel.Now() }
+func (l *Loop) Clock() int64 {
+	l.owner.check()
+	return l.kernel.Now()
+}
 
 func (l *Loop) nowMs() uint32 { return uint32(l.now / 1e6) }
 

@@ -1,6 +1,8 @@
 package loop
 
 import (
+	"unsafe"
+
 	"github.com/valyala/bytebufferpool"
 )
 
@@ -194,25 +196,37 @@ func (q *queue) dropUnsent() {
 
 // queues is a loop's stock of free queues: last in, first out, so that the common case (one reply per read) uses the
 // same warm buffer again and again.
-type queues struct{ free []*queue }
+type queues struct {
+	free []*queue
+	kept int // what they take [bytes]
+}
+
+// size returns the memory that an empty queue takes [bytes], with its buffer's head and its place in the stock.
+func (q *queue) size() int {
+	const fixed = int(unsafe.Sizeof(queue{}) + unsafe.Sizeof(bytebufferpool.ByteBuffer{}) + unsafe.Sizeof(uintptr(0)))
+	return fixed + cap(q.buf.B) + cap(q.urgent) + cap(q.units)*int(unsafe.Sizeof(unit{}))
+}
 
 func (qs *queues) get() *queue {
 	if n := len(qs.free); n > 0 {
 		q := qs.free[n-1]
 		qs.free[n-1] = nil
 		qs.free = qs.free[:n-1]
+		qs.kept -= q.size()
 		return q
 	}
 	return &queue{buf: bytebufferpool.Get()}
 }
 
 func (qs *queues) put(q *queue) {
-	if len(qs.free) < keptQueues && cap(q.buf.B) <= keptQueueBytes && cap(q.urgent) <= keptQueueUrgent && cap(q.units) <= keptQueueUnits {
+	size := q.size()
+	if cap(q.buf.B) <= keptQueueBytes && cap(q.urgent) <= keptQueueUrgent && cap(q.units) <= keptQueueUnits &&
+		qs.kept+size <= keptQueuesBytes {
 		clear(q.units)
-		q.buf.B, q.pos = q.buf.B[:0], 0
-		q.units, q.head, q.off = q.units[:0], 0, 0
-		q.urgent, q.urgentOff, q.bytes = q.urgent[:0], 0, 0
+		*q = queue{buf: q.buf, units: q.units[:0], urgent: q.urgent[:0]}
+		q.buf.B = q.buf.B[:0]
 		qs.free = append(qs.free, q)
+		qs.kept += size
 		return
 	}
 	if cap(q.buf.B) <= keptQueueBytes {

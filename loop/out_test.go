@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"weak"
+
+	"github.com/valyala/bytebufferpool"
 )
 
 // slowQueue says what a queue must do, one byte at a time: urgent output goes ahead of every unit of which no byte has been
@@ -284,7 +286,7 @@ func (p *queuePair) runScript(script []byte) {
 		case 0, 1:
 			p.own(p.fresh(n % 300))
 		case 2:
-			p.own(p.fresh(n % 20_000))
+			p.own(p.fresh(n % 5_000))
 		case 3:
 			p.shared(p.fresh(n % 300))
 		case 4:
@@ -315,7 +317,7 @@ func (p *queuePair) runScript(script []byte) {
 }
 
 func TestQueueRandom(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(150) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		script := make([]byte, 3*r.IntN(200))
 		for i := range script {
@@ -343,8 +345,9 @@ func TestQueueBounded(t *testing.T) {
 		p := newQueuePair(t)
 		q := p.q
 		moved, written := 0, 0
-		b := q.reserve(backlog, 0)
-		clear(b)
+		for q.bytes < backlog {
+			q.reserve(100, 0)
+		}
 		for range 200_000 {
 			pos, pending := q.pos, q.bytes
 			q.reserve(100, 0)
@@ -433,21 +436,30 @@ func TestQueuesKeep(t *testing.T) {
 			}
 		}
 	}
+	// All together: at the limit, and one more.
 	qs := &queues{}
-	var out []*queue
-	for range keptQueues + 1 {
-		out = append(out, qs.get())
+	sized := func(buffer int) *queue {
+		return &queue{buf: &bytebufferpool.ByteBuffer{B: make([]byte, 0, buffer)}}
 	}
-	for i, q := range out {
-		qs.put(q)
-		if want := min(i+1, keptQueues); len(qs.free) != want {
-			t.Fatalf("%d queues kept, expected %d", len(qs.free), want)
-		}
+	empty := sized(0).size()
+	for qs.kept+empty+keptQueueBytes <= keptQueuesBytes-empty {
+		qs.put(sized(keptQueueBytes))
 	}
-	for range keptQueues + 1 {
-		q := qs.get()
-		if q.bytes != 0 || len(q.units) != 0 || len(q.buf.B) != 0 || len(q.urgent) != 0 || q.head|q.off|q.pos|q.urgentOff != 0 {
+	qs.put(sized(keptQueuesBytes - qs.kept - empty))
+	n := len(qs.free)
+	if qs.kept != keptQueuesBytes || n < keptQueuesBytes/keptQueueBytes-1 {
+		t.Fatalf("%d queues of %d bytes kept, expected %d bytes", n, qs.kept, keptQueuesBytes)
+	}
+	qs.put(sized(0))
+	if len(qs.free) != n {
+		t.Errorf("%d queues of %d bytes kept, more than %d bytes", len(qs.free), qs.kept, keptQueuesBytes)
+	}
+	for range n {
+		if q := qs.get(); q.bytes != 0 || len(q.units) != 0 || len(q.buf.B) != 0 || len(q.urgent) != 0 || q.head|q.off|q.pos|q.urgentOff != 0 {
 			t.Fatalf("a queue comes with something in it: %+v", q)
 		}
+	}
+	if qs.kept != 0 || len(qs.free) != 0 {
+		t.Errorf("an empty stock takes %d bytes", qs.kept)
 	}
 }

@@ -24,13 +24,17 @@ const (
 
 // socket is one slot of the slab. Sum per socket [bytes], kept by TestSizeof:
 //
-//	112  op: netpoll's FDOperator; its address is what epoll hands back, its FD the descriptor. It is embedded here
+//	104  op: netpoll's FDOperator; its address is what epoll hands back, its FD the descriptor. It is embedded here
 //	     rather than taken from netpoll's cache (12 bytes more and a pointer), and needs no closures (16 to 24 each),
 //	     since this package brings its own event handler: see epoll.go.
 //	  8  out: output that waits; nil when idle
-//	  4  slot, 4 generation, 2 err, 2 flags, 1 interest, 3 padding
+//	  4  slot
+//	  4  gen
+//	  2  err
+//	  2  flags
+//	  1  interest, and 3 to make it even
 //	---
-//	136, and 12 for the timer's entry in the wheel
+//	128, and 12 for the timer's entry in the wheel
 type socket struct {
 	op       netpoll.FDOperator // first field: the address of op is the address of the socket
 	out      *queue

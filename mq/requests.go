@@ -157,10 +157,11 @@ func (s *shard) Reply(r *Request, typ string, payload []byte) {
 	}
 	cur := &s.current
 	cur.answered = true
-	outcome := s.respond(cur.conn, cur.id, typ, payload, cur.start)
-	if outcome == OutcomeOK {
+	if s.respond(cur.conn, cur.id, typ, payload, cur.start) == OutcomeOK {
 		change, room := changeOf(r.Type, r.Payload)
-		s.apply(cur.conn, change, room, payload)
+		if t, join, any := change.effect(room, payload); any {
+			s.applyInTurn(cur.conn, t, join)
+		}
 	}
 }
 
@@ -287,7 +288,9 @@ func (s *shard) finishPending(i uint32, typ string, payload []byte, cause error)
 		s.logFailure("", c.ID(), cause)
 		s.respondError(c, view(p.id), wire.ReasonFailed, OutcomeFailed, p.start)
 	} else if s.respond(c, view(p.id), typ, payload, p.start) == OutcomeOK {
-		s.apply(c, p.change, p.room, payload)
+		if t, join, any := p.change.effect(p.room, payload); any {
+			s.apply(c, t, join) // at once: this is a task already
+		}
 	}
 	s.freePending(i)
 	s.answered(c)

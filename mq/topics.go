@@ -37,25 +37,47 @@ func changeOf(typ string, payload []byte) (change, string) {
 	return changeNone, ""
 }
 
-// apply changes the subscriptions of c after a request succeeded with the given answer.
-func (s *shard) apply(c *conn.Conn, ch change, room string, answer []byte) {
+// effect returns what a successful request with the given answer does to the subscriptions of its connection: none, or a
+// subscription to a topic (join) or the end of one's subscriptions to a room. The topic's room may be borrowed.
+func (ch change) effect(room string, answer []byte) (t Topic, join, any bool) {
 	switch ch {
 	case changeNone:
 	case changeJoin:
 		status, room, err := wire.PeekJoinRoomResponse(answer)
-		if err == nil && (status == wire.StatusOK || status == wire.StatusAlreadyInRoom) && room != "" && len(room) <= maxRoomID {
-			s.subscribe(c, TopicRoom, room)
-		}
+		ok := err == nil && (status == wire.StatusOK || status == wire.StatusAlreadyInRoom) && room != "" && len(room) <= maxRoomID
+		return Topic{TopicRoom, room}, true, ok
 	case changeLeave:
-		if status, err := wire.PeekStatus(answer); err == nil && status == wire.StatusOK {
-			s.unsubscribe(c, Topic{TopicRoom, room})
-			s.unsubscribe(c, Topic{TopicConversation, room})
-		}
+		status, err := wire.PeekStatus(answer)
+		return Topic{TopicRoom, room}, false, err == nil && status == wire.StatusOK
 	case changeFetch:
-		if status, err := wire.PeekStatus(answer); err == nil && status == wire.StatusOK {
-			s.subscribe(c, TopicConversation, room)
-		}
+		status, err := wire.PeekStatus(answer)
+		return Topic{TopicConversation, room}, true, err == nil && status == wire.StatusOK
 	}
+	return Topic{}, false, false
+}
+
+// apply changes the subscriptions of c after a request of it succeeded (L3.8).
+func (s *shard) apply(c *conn.Conn, t Topic, join bool) {
+	if join {
+		s.subscribe(c, t.Kind, t.Room)
+		return
+	}
+	s.unsubscribe(c, Topic{TopicRoom, t.Room})
+	s.unsubscribe(c, Topic{TopicConversation, t.Room})
+}
+
+// applyInTurn is apply as a task of the loop. Publish, Unsubscribe, UnsubscribeAll and EndTopic are tasks, so a change that
+// an answer inside Process causes must be one as well: then everything happens in the order in which the worker said it.
+// Otherwise a client that sends Bye, Authenticate and JoinRoom in one go would join first and then lose all its
+// subscriptions to the Bye, and a new member would get events from before it joined.
+func (s *shard) applyInTurn(c *conn.Conn, t Topic, join bool) {
+	t.Room = strings.Clone(t.Room)
+	ref := c.Ref()
+	s.loop.PostFunc(func() {
+		if c := s.registry.Get(ref); c != nil {
+			s.apply(c, t, join)
+		}
+	})
 }
 
 // topic is what has at least one subscriber on this loop.

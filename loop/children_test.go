@@ -1,3 +1,0 @@
-package loop
-
-var children = map[string]func() error{}
