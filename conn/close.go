@@ -79,7 +79,6 @@ func (c *Conn) failFrame(err error) {
 	case codeTooBig:
 		cause = CauseTooBig
 	}
-	c.flags |= broken
 	c.fail(code, text, cause)
 }
 
@@ -96,13 +95,11 @@ func (c *Conn) fail(code uint16, text string, cause Cause) {
 	c.finish()
 }
 
-// abort ends the connection without a close handshake (1006) and closes the socket now.
+// abort ends an upgraded connection without a close handshake (1006) and closes the socket now.
 func (c *Conn) abort(cause Cause, reset bool) {
-	if c.state == Connected || c.state == Open || c.state == Closing {
-		c.end(End{Code: codeAbnormal, Reason: []byte(cause.Label()), Cause: cause})
-	}
 	if c.state != Closed {
-		c.transition(Closed)
+		c.transition(Closed) // before OnClose, within which nothing can be sent any more
+		c.end(End{Code: codeAbnormal, Reason: []byte(cause.Label()), Cause: cause})
 	}
 	c.drop(reset)
 }
@@ -129,6 +126,7 @@ func (c *Conn) finish() {
 	r := c.reg
 	r.stats.Lingering++
 	c.flags |= lingering
+	c.in.Reset() // nothing more is read: what is partial is of no use
 	r.loop.NotifyDrained(c.slot)
 	r.setTimer(c, r.cfg.CloseTimeout.Nanoseconds())
 }

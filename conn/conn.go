@@ -24,7 +24,7 @@ const (
 	forced                              // ended by L5.3
 	draining                            // told to go by Drain; the handler closes it when its requests are answered
 	refused                             // answered with an HTTP error: only the answer is left to be sent
-	broken                              // input can not be understood any more: the rest is thrown away
+	answering                           // the answer to the upgrade is not yet with the kernel: the queue must not be dropped
 	counted                             // counted against the limit of connections
 	lingering                           // the last words are going out, or the peer's FIN is awaited (L1.8)
 )
@@ -77,7 +77,8 @@ func (c *Conn) Ref() Ref { return Ref{c.slot, c.reg.loop.Generation(c.slot)} }
 
 // ID returns the connection's id (L2.2). It is computed: about 50 ns.
 func (c *Conn) ID() ID {
-	return c.reg.cfg.Issuer.Make(c.reg.loop.Index(), c.slot, c.reg.loop.Generation(c.slot))
+	r := c.reg
+	return r.cfg.Issuer.make(&r.block, r.loop.Index(), c.slot, r.loop.Generation(c.slot))
 }
 
 // State returns the state (L1.1).
@@ -113,8 +114,9 @@ func (c *Conn) Draining() bool { return c.flags&draining != 0 }
 func (c *Conn) Endpoint() *Endpoint { return &c.reg.cfg.Endpoints[c.endpoint] }
 
 // Reserve begins a message of n bytes and returns the payload's place in the outgoing buffer: the caller fills all of it
-// and then calls Commit with it, before anything else is sent on this connection. It is how a message is built where it
-// goes out, without a copy. Errors: ErrNotOpen, ErrSlow.
+// and then calls Commit with it, before anything else is sent on this connection or reserved on another of the registry
+// (the masking key of the client role is kept once). It is how a message is built where it goes out, without a copy.
+// Errors: ErrNotOpen, ErrSlow.
 func (c *Conn) Reserve(op frame.OpCode, n int) ([]byte, error) {
 	if c.state != Open && c.state != Connected {
 		return nil, ErrNotOpen
@@ -187,6 +189,14 @@ func (c *Conn) SendPrepared(p *Prepared) error {
 // it, so that memory is bounded and the Close frame comes next.
 func (c *Conn) slow() {
 	c.reg.stats.SlowBytes++
-	c.reg.loop.DropUnsent(c.slot)
+	c.dropUnsent()
 	c.closeFor(CauseSlow)
+}
+
+// dropUnsent drops what is unsent, except while the answer to the upgrade may be among it: a Close frame in its place
+// would be no HTTP. What is pending then is within the limit.
+func (c *Conn) dropUnsent() {
+	if c.flags&answering == 0 {
+		c.reg.loop.DropUnsent(c.slot)
+	}
 }

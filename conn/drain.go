@@ -43,19 +43,20 @@ func (r *Registry) drainStep() {
 	}
 	due := int64(float64(r.loop.Now()-d.start+drainTick) / 1e9 * d.rate)
 	end := uint32(len(r.chunks) * chunkConns)
-	for ; d.cursor < end && d.told < due; d.cursor++ {
+	for ; d.active && d.cursor < end && d.told < due; d.cursor++ { // OnDrain may cancel
 		if c := r.live(d.cursor); c != nil && c.state != Closing {
 			d.told++
 			c.flags |= draining
 			c.Endpoint().Handler.OnDrain(c)
 		}
 	}
-	if d.cursor < end {
+	if d.active && d.cursor < end {
 		d.timer.Set(0, r.loop.Now()+drainTick)
 	}
 }
 
-// ForceAll ends everything that is left, now (the end of L5.5), and returns how many open connections that were.
+// ForceAll ends everything that is left, now (the end of L5.5), and returns how many open connections that were. Not
+// from within a method of a Handler.
 func (r *Registry) ForceAll() (n int) {
 	for slot := range uint32(len(r.chunks) * chunkConns) {
 		if !r.loop.InUse(slot) {

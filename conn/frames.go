@@ -40,9 +40,6 @@ func (c *Conn) frames(p []byte) {
 		}
 		c.in.Release()
 	}
-	if c.state == Closed {
-		c.in.Reset() // nothing more is read: what is partial is of no use
-	}
 }
 
 // pong answers a ping (RFC 6455 section 5.5.3), unless our Close is out, after which nothing may be sent.

@@ -158,6 +158,8 @@ func (c *Conn) serverUpgrade(block []byte) {
 		c.meta = r.metas.end()
 	}
 	r.loop.Write(c.slot, handshake.AppendResponse(r.scratch[:0], req.Key, nil, nil))
+	c.flags |= answering
+	r.loop.NotifyDrained(c.slot)
 	c.opened(over)
 }
 
@@ -232,6 +234,7 @@ func (c *Conn) refuse(ref *handshake.Refusal, head bool) {
 		answer = handshake.AppendRefusal(nil, ref)
 	}
 	r.loop.Write(c.slot, answer)
+	c.dropHandshake() // now, not when the socket has lingered
 	c.finish()
 }
 

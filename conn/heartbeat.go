@@ -39,7 +39,7 @@ func (r *Registry) heartbeat(c *Conn) {
 	now := r.loop.Now()
 	if r.loop.OldestPending(c.slot) >= int64(r.cfg.WriteTimeout) { // L8.3
 		r.stats.SlowTime++
-		r.loop.DropUnsent(c.slot)
+		c.dropUnsent()
 		c.closeFor(CauseSlow)
 		return
 	}

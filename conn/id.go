@@ -49,8 +49,12 @@ func ParseID(s string) (ID, error) {
 	if len(s) != IDLen {
 		return ID{}, fmt.Errorf("connection id has %d characters, expected %d", len(s), IDLen)
 	}
-	if _, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s)); err != nil {
+	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s))
+	if err != nil {
 		return ID{}, fmt.Errorf("connection id %q: %w", s, err)
+	}
+	if n != len(id) { // line breaks, which the decoder skips: an id has one text form
+		return ID{}, fmt.Errorf("connection id %q: line break", s)
 	}
 	return id, nil
 }
@@ -81,10 +85,16 @@ func (is *Issuer) Node() uint32 { return is.node }
 
 // Make returns the id of the connection in slot of loop, in its given generation.
 func (is *Issuer) Make(loop int, slot, generation uint32) ID {
-	var b [16]byte
+	return is.make(new([16]byte), loop, slot, generation)
+}
+
+// make is Make with memory for the cipher's block, which escapes through its interface: a registry has one of its own, so
+// that an id for every request costs no allocation.
+func (is *Issuer) make(b *[16]byte, loop int, slot, generation uint32) ID {
 	binary.BigEndian.PutUint32(b[0:4], is.node)
 	binary.BigEndian.PutUint32(b[4:8], uint32(loop)<<24|slot&0xffffff)
 	binary.BigEndian.PutUint32(b[8:12], generation)
+	clear(b[12:])
 	var id ID
 	copy(id[:12], b[:12])
 	is.block.Encrypt(b[:], b[:])

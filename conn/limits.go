@@ -18,6 +18,9 @@ const (
 	// retryAfter is what a refused client is told to wait (L2.6).
 	retryAfter = 5 * time.Second
 
+	// maxLoops is the number of loops that connection ids can tell apart: they have one byte for it (L2.2).
+	maxLoops = 256
+
 	// chunkConns is the number of connections per slab chunk: memory grows by this many and never moves.
 	chunkConns = 256
 )

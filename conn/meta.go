@@ -5,6 +5,7 @@ import "strings"
 // metas interns the kept request headers of a registry's connections (L2.4): most clients of a service send the same
 // few, so a connection keeps an index of 4 bytes. Entries are counted and go when their last connection does.
 type metas struct {
+	none    []string    // the values when no header was sent
 	entries []metaEntry // entry 0: no header was sent
 	free    []uint32
 	index   map[string]uint32 // by the values joined with NUL, which no header value contains
@@ -54,7 +55,7 @@ func (m *metas) end() uint32 {
 
 func (m *metas) values(i uint32) []string {
 	if i == 0 {
-		return nil
+		return m.none
 	}
 	return m.entries[i].values
 }

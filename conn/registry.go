@@ -29,8 +29,8 @@ type Handler interface {
 	OnDrain(c *Conn)
 	// OnError: the socket is broken; OnClose follows at once (L8.1).
 	OnError(c *Conn, err error)
-	// OnClose: exactly once for every connection whose OnOpen was called (L1.6). Nothing can be sent any more; the Conn
-	// is not to be used after it returns.
+	// OnClose: exactly once for every connection whose OnOpen was called (L1.6). Nothing can be sent any more: the state
+	// is CLOSING or, when the socket is gone, CLOSED. The Conn is not to be used after it returns.
 	OnClose(c *Conn, e End)
 }
 
@@ -79,8 +79,12 @@ func (cfg *Config) Validate() error {
 	check(len(cfg.Endpoints) > 0 && len(cfg.Endpoints) < 256, "1 to 255 endpoints expected")
 	check(cfg.HandshakeTimeout > 0 && cfg.PingInterval > 0 && cfg.CloseTimeout > 0 && cfg.WriteTimeout > 0, "every timeout must be above 0")
 	check(len(cfg.MetaHeaders) <= maxMetaHeaders, "at most 16 headers can be kept")
+	check(cfg.Limits == nil || cfg.Limits.Soft > 0 && cfg.Limits.Hard >= cfg.Limits.Soft, "the soft limit must be above 0 and the hard one not below it")
 	for i := range cfg.Endpoints {
 		e := &cfg.Endpoints[i]
+		for _, other := range cfg.Endpoints[:i] {
+			check(other.Path != e.Path, "there are two endpoints with the path "+e.Path)
+		}
 		check(e.Handler != nil && e.MaxMessage > 0, "endpoint "+e.Path+" needs a handler and a message limit above 0")
 		check(cfg.MaxPending > e.MaxMessage+frame.MaxHeader, "the pending limit must be above the message limit of endpoint "+e.Path)
 		e.frames = frame.Config{Role: cfg.Role, MaxMessage: e.MaxMessage}
@@ -105,9 +109,9 @@ type Limits struct {
 
 // tell reports whether one more client may be told in the second of now [ns].
 func (lim *Limits) tell(now int64) bool {
-	sec := now / 1e9
 	for {
 		old := lim.told.Load()
+		sec := max(now/1e9, old>>32) // a loop that is a turn behind must not begin the last second anew
 		next := sec<<32 | 1
 		if old>>32 == sec {
 			if old&0xffffffff >= lim.TellPerSec {
@@ -133,6 +137,7 @@ type Registry struct {
 	metas   metas
 	maskKey [4]byte
 	scratch [256]byte // control frames and their bodies
+	block   [16]byte  // for the ids
 	phase   uint64    // spreads first pings over the interval
 	drain   drain
 
@@ -146,7 +151,7 @@ func NewRegistry(cfg *Config) *Registry {
 	for _, e := range cfg.Endpoints {
 		paths = append(paths, e.Path)
 	}
-	return &Registry{cfg: cfg, notFound: handshake.NotFound(paths...)}
+	return &Registry{cfg: cfg, notFound: handshake.NotFound(paths...), metas: metas{none: make([]string, len(cfg.MetaHeaders))}}
 }
 
 // Attach tells the registry its loop.
@@ -183,7 +188,8 @@ func (r *Registry) live(slot uint32) *Conn {
 		return nil
 	}
 	c := r.at(slot)
-	if c.flags&ended != 0 || c.state < Connected {
+	// CLOSED without an end is a socket that was refused the upgrade and lingers: nobody was told of it.
+	if c.flags&ended != 0 || c.state < Connected || c.state == Closed {
 		return nil
 	}
 	return c
@@ -215,7 +221,7 @@ func (r *Registry) take(slot uint32, remote netip.AddrPort) *Conn {
 // setTimer has the connection's timer fire in d [ns].
 func (r *Registry) setTimer(c *Conn, d int64) { r.loop.SetTimer(c.slot, r.loop.Now()+d) }
 
-// count counts a connection against the limit; uncount takes it off.
+// uncount takes a connection off the limit that admit counted it against.
 func (r *Registry) uncount(c *Conn) {
 	if c.flags&counted != 0 {
 		c.flags &^= counted
@@ -304,7 +310,7 @@ func (r *Registry) OnError(slot uint32, errno syscall.Errno) {
 	if c.state == Closing {
 		cause = c.cause
 	}
-	if c.flags&ended == 0 {
+	if c.state != Closed { // else it lingers: the handler has been told of the end, or never of the opening
 		c.Endpoint().Handler.OnError(c, errno)
 	}
 	c.abort(cause, false)
@@ -320,7 +326,9 @@ func (r *Registry) OnBlocked(slot uint32) {
 
 // OnDrained implements loop.Handler.
 func (r *Registry) OnDrained(slot uint32) {
-	if c := r.at(slot); c.flags&lingering != 0 {
+	c := r.at(slot)
+	c.flags &^= answering
+	if c.flags&lingering != 0 {
 		c.lingerDrained()
 	}
 }

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 
@@ -51,6 +52,9 @@ type ServerConfig struct {
 func NewServer(cfg *Config, sc ServerConfig) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if sc.Loops > maxLoops {
+		return nil, fmt.Errorf("conn: %d loops, expected at most %d", sc.Loops, maxLoops)
 	}
 	s := &Server{cfg: cfg}
 	var err error

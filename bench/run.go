@@ -1,0 +1,325 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/frame"
+)
+
+const (
+	scenarioConnect = "connect"
+	scenarioEcho    = "echo"
+)
+
+// Scenario is a kind of load.
+type Scenario struct {
+	Name string
+	Doc  string // one sentence
+
+	load    func(r *run, d *driver) load       // made before the loops run
+	measure func(ctx context.Context, r *run)  // on the coordinator; returns early when ctx ends
+	rate    func(o *Options) (opening float64) // connections opened per second; 0: as fast as possible
+}
+
+var scenarios = []Scenario{
+	{
+		Name: scenarioConnect,
+		Doc:  "Open connections, hold them while they answer pings, close them: memory per connection, who is lost.",
+		load: newConnectLoad, measure: measureConnect,
+		rate: func(o *Options) float64 { return float64(o.Rate) },
+	},
+	{
+		Name: scenarioEcho,
+		Doc:  "Send messages on every connection to a path that echoes, check each echo byte for byte: rate, latency, CPU.",
+		load: newEchoLoad, measure: measureEcho,
+		rate: func(*Options) float64 { return 0 },
+	},
+}
+
+// Scenarios returns what there is.
+func Scenarios() []Scenario { return scenarios }
+
+// run is one run. It belongs to the coordinator.
+type run struct {
+	o        *Options
+	scenario *Scenario
+	clients  *conn.Server // loops in the client role
+	drivers  []*driver
+	server   process
+	progress *Progress
+
+	base, idle, afterBurst *memory // of the server: after the warm-up connections; with all of them; after a burst
+	peak                   int64   // highest RssAnon seen
+	burst                  bool
+	kernel                 KernelTCP // when the server's memory was last read
+	openTime               time.Duration
+
+	measuredFrom, measuredTo time.Time
+	serverCPU, clientCPU     time.Duration // at the beginning of the measured phase, then the difference
+	serverCPUKnown           bool
+}
+
+// Run runs a scenario and returns what it found; progress may be nil. When ctx ends the run is broken off in good order
+// and the report says so. The error is for what kept it from beginning. Options must have passed Validate.
+func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Report, error) {
+	r := &run{o: &o, progress: progress}
+	if progress == nil {
+		r.progress = &Progress{}
+	}
+	defer r.progress.end()
+	for i := range scenarios {
+		if scenarios[i].Name == o.Scenario {
+			r.scenario = &scenarios[i]
+		}
+	}
+	if r.scenario == nil {
+		return nil, fmt.Errorf("scenario %q: there is none of that name", o.Scenario)
+	}
+	addr, err := o.Target.Resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := sourcesFor(o.Sources, addr.Addr(), o.Connections, sys.Ports)
+	if err != nil {
+		return nil, err
+	}
+	r.server.pid = o.ServerPID
+	if r.server.pid == 0 && addr.Addr().IsLoopback() {
+		// Not found: it may not exist, or belong to another user. The connections will tell; the report lacks the server.
+		r.server, _ = findProcess(addr)
+	}
+	if o.ServerPID != 0 {
+		if _, err := r.server.memory(); err != nil {
+			return nil, fmt.Errorf("flag --server-pid: %d: %w", o.ServerPID, err)
+		}
+	}
+	if err := r.start(addr, sources); err != nil {
+		return nil, err
+	}
+	defer r.clients.Stop()
+	r.open(ctx)
+	if ctx.Err() == nil {
+		r.scenario.measure(ctx, r)
+	}
+	interrupted := ctx.Err() != nil
+	r.close(context.WithoutCancel(ctx))
+	return r.report(interrupted), nil
+}
+
+// start starts the loops and makes drivers and loads.
+func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
+	o := r.o
+	size := max(o.Payload, o.BurstBytes)
+	cfg := &conn.Config{
+		Role: frame.RoleClient, Heartbeat: conn.HeartbeatOff, PingInterval: time.Minute, // none is sent
+		HandshakeTimeout: handshakeTimeout, CloseTimeout: closeTimeout, WriteTimeout: writeTimeout,
+	}
+	limit := max(size, minMessageLimit)
+	cfg.MaxPending = (limit+frame.MaxHeader)*2 + (size+frame.MaxHeader)*o.Depth
+	router := &router{}
+	cfg.Endpoints = []conn.Endpoint{{Path: o.Target.Path, Handler: router, MaxMessage: limit}}
+	for i := range o.Loops {
+		d := &driver{index: i, loops: o.Loops, sources: sources,
+			maxOpening: max(1, maxOpening/o.Loops),
+			failed:     map[string]uint64{}, lost: map[uint16]uint64{}, opening: newHistogram()}
+		d.clients = make([]client, d.share(o.Connections))
+		d.dial = conn.DialConfig{Addr: addr, Host: o.Target.Host, Path: o.Target.Path, Failed: d.dialFailed}
+		d.load = r.scenario.load(r, d)
+		r.drivers = append(r.drivers, d)
+	}
+	router.drivers = r.drivers
+	var err error
+	r.clients, err = conn.NewServer(cfg, conn.ServerConfig{Loops: o.Loops, Attach: func(i int, reg *conn.Registry) {
+		d := r.drivers[i]
+		d.reg, d.loop = reg, reg.Loop()
+		d.timers = d.loop.NewTimers(func(uint32) { d.dialSome() })
+	}})
+	return err
+}
+
+// each runs f for every driver on its loop, one after the other, and waits.
+func (r *run) each(f func(d *driver)) {
+	for _, d := range r.drivers {
+		d.loop.Do(func() { f(d) })
+	}
+}
+
+// count adds up the counters of all loops.
+func (r *run) count(final bool) *tally {
+	t := &tally{failed: map[string]uint64{}, lost: map[uint16]uint64{}}
+	if final {
+		t.latency, t.opening = newHistogram(), newHistogram()
+	}
+	r.each(func(d *driver) { d.count(t, final) })
+	return t
+}
+
+// open opens the connections: the warm-up ones, a pause in which the server's memory settles, then the rest.
+func (r *run) open(ctx context.Context) {
+	rate := r.scenario.rate(r.o)
+	if r.server.pid != 0 && r.o.Connections > warmConnections {
+		r.openTo(ctx, warmConnections, rate)
+		r.settle(ctx, "letting the server settle")
+		r.readMemory(&r.base)
+	}
+	r.openTo(ctx, r.o.Connections, rate)
+	if r.o.Scenario != scenarioConnect { // connect reads it when it has held them for a while
+		if r.base != nil {
+			r.settle(ctx, "letting the server settle")
+		}
+		r.readMemory(&r.idle)
+	}
+}
+
+func (r *run) openTo(ctx context.Context, n int, rate float64) {
+	began := time.Now()
+	limit := openGrace + time.Duration(n)*time.Second/openPace
+	if rate > 0 {
+		limit += time.Duration(float64(n) / rate * float64(time.Second))
+	}
+	r.each(func(d *driver) {
+		share := d.share(n)
+		d.openTo(share, rate*float64(len(d.clients))/float64(r.o.Connections))
+	})
+	done := func() bool {
+		t := r.count(false)
+		return t.opened+sum(t.failed) >= uint64(n)
+	}
+	if !r.until(ctx, "opening", began.Add(limit), done) && ctx.Err() == nil {
+		r.each((*driver).stopOpening)
+		r.until(ctx, "opening", time.Now().Add(handshakeTimeout+time.Second), done)
+	}
+	r.openTime += time.Since(began)
+}
+
+// settle waits until the server's memory does not change any more.
+func (r *run) settle(ctx context.Context, phase string) {
+	same, last := 0, int64(0)
+	next := time.Now()
+	r.until(ctx, phase, time.Now().Add(settleLimit), func() bool {
+		if time.Now().Before(next) {
+			return false
+		}
+		next = next.Add(settleStep)
+		m, err := r.server.memory()
+		if err != nil {
+			return true
+		}
+		if same++; max(m.Anon-last, last-m.Anon) > settleBytes {
+			same, last = 0, m.Anon
+		}
+		return same >= settleSame
+	})
+}
+
+// readMemory reads the server's memory into *m, which stays nil when it is not known.
+func (r *run) readMemory(m **memory) {
+	if now, err := r.server.memory(); err == nil {
+		*m = &now
+		r.peak = max(r.peak, now.Anon)
+		r.kernel = kernelTCP()
+	}
+}
+
+// beginMeasuring reads the processor times; from is when the measured phase was to begin, which is what messages are
+// counted from.
+func (r *run) beginMeasuring(from time.Time) {
+	r.measuredFrom = from
+	r.clientCPU = ownCPU()
+	cpu, err := r.server.cpu()
+	r.serverCPU, r.serverCPUKnown = cpu, err == nil
+}
+
+func (r *run) endMeasuring() {
+	r.measuredTo = time.Now()
+	r.clientCPU = ownCPU() - r.clientCPU
+	cpu, err := r.server.cpu()
+	r.serverCPU, r.serverCPUKnown = cpu-r.serverCPU, r.serverCPUKnown && err == nil
+}
+
+// close closes all connections and waits for the servers' last words, in bounded time.
+func (r *run) close(ctx context.Context) {
+	r.each((*driver).closeAll)
+	gone := func() bool { return r.count(false).sockets == 0 }
+	if !r.until(ctx, "closing", time.Now().Add(closeGrace), gone) {
+		r.each(func(d *driver) { d.reg.ForceAll() })
+	}
+}
+
+// pollEvery is how often the coordinator looks whether what it waits for has come.
+const pollEvery = 20 * time.Millisecond
+
+// until waits for done, and shows the progress. false: ctx or the deadline ended it.
+func (r *run) until(ctx context.Context, phase string, deadline time.Time, done func() bool) bool {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if done() {
+			return true
+		}
+		now := time.Now()
+		if !now.Before(deadline) {
+			return false
+		}
+		r.show(now, phase)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// waitUntil waits for a time.
+func (r *run) waitUntil(ctx context.Context, phase string, at time.Time) {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	tick := time.NewTicker(time.Second / 5)
+	defer tick.Stop()
+	for {
+		r.show(time.Now(), phase)
+		select {
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if m, err := r.server.memory(); err == nil {
+				r.peak = max(r.peak, m.Anon)
+			}
+		}
+	}
+}
+
+func (r *run) show(now time.Time, phase string) {
+	if !r.progress.due(now) {
+		return
+	}
+	t := r.count(false)
+	text := fmt.Sprintf("%s: %d of %d open, %d failed, %d lost", phase, t.open, r.o.Connections, sum(t.failed), sum(t.lost))
+	if t.sent > 0 {
+		text += fmt.Sprintf(", %d messages sent, %d back, %d wrong", t.sent, t.echoed, t.wrong+t.duplicate)
+	}
+	if t.pings > 0 {
+		text += fmt.Sprintf(", %d pings answered", t.pings)
+	}
+	r.progress.show(now, text)
+}
+
+// router is the handler of all loops: the configuration of package conn has one for all.
+type router struct{ drivers []*driver }
+
+func (h *router) of(c *conn.Conn) *driver { return h.drivers[c.Registry().Loop().Index()] }
+
+func (h *router) OnOpen(c *conn.Conn) { h.of(c).onOpen(c) }
+func (h *router) OnMessage(c *conn.Conn, op frame.OpCode, p []byte) {
+	h.of(c).load.message(c, c.User, op, p)
+}
+func (h *router) OnPong(*conn.Conn, time.Duration) {}
+func (h *router) OnDrain(*conn.Conn)               {}
+func (h *router) OnError(*conn.Conn, error)        {}
+func (h *router) OnClose(c *conn.Conn, e conn.End) { h.of(c).onClose(c, e) }

@@ -1,0 +1,176 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// System is what a run depends on here.
+type System struct {
+	OpenFiles uint64 // RLIMIT_NOFILE
+	Ports     int    // local ports per source address; 0: unknown
+	CPUs      int
+}
+
+// ThisSystem reads it, after raising the open-file limit as far as it may be raised.
+func ThisSystem() (System, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return System{}, fmt.Errorf("reading the open-file limit: %w", err)
+	}
+	if limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		if err := syscall.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			return System{}, fmt.Errorf("raising the open-file limit to %d: %w", limit.Max, err)
+		}
+	}
+	s := System{OpenFiles: limit.Cur, CPUs: runtime.GOMAXPROCS(0)}
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		s.Ports = parsePortRange(string(text))
+	}
+	return s, nil
+}
+
+// Machine says where a run took place.
+type Machine struct {
+	Cores  int    `json:"cores"`
+	CPU    string `json:"cpu"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+func thisMachine() Machine {
+	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version()}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		m.CPU = parseCPUModel(text)
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return m
+}
+
+// commit returns the commit that this binary was built from, "unknown" when Go did not build it from a checkout.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "+modified"
+		}
+	}
+	if revision == "" {
+		return "unknown"
+	}
+	return revision + modified
+}
+
+// process is the server, seen from outside.
+type process struct{ pid int }
+
+// errNoServer: the server's process is not known; it runs on another machine, or as another user.
+var errNoServer = errors.New("the server's process is not known")
+
+// findProcess returns the process that listens on addr, by way of /proc/net/tcp and /proc/*/fd. Without the right to look
+// into the process it is not found.
+func findProcess(addr netip.AddrPort) (process, error) {
+	inodes := map[string]bool{}
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // without IPv6 there is no tcp6
+		}
+		for inode := range listenInodes(string(text), addr) {
+			inodes["socket:["+inode+"]"] = true
+		}
+	}
+	if len(inodes) == 0 {
+		return process{}, errNoServer
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return process{}, err
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		dir := filepath.Join("/proc", e.Name(), "fd")
+		fds, err := os.ReadDir(dir)
+		if err != nil {
+			continue // gone, or not ours
+		}
+		for _, fd := range fds {
+			if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && inodes[link] {
+				return process{pid}, nil
+			}
+		}
+	}
+	return process{}, errNoServer
+}
+
+func (p process) read(file string) (string, error) {
+	if p.pid == 0 {
+		return "", errNoServer
+	}
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), file))
+	return string(text), err
+}
+
+// memory returns what the process holds in RAM.
+func (p process) memory() (memory, error) {
+	text, err := p.read("status")
+	if err != nil {
+		return memory{}, err
+	}
+	return parseStatus(text)
+}
+
+// cpu returns the processor time that the process has used, to 10 ms.
+func (p process) cpu() (time.Duration, error) {
+	text, err := p.read("stat")
+	if err != nil {
+		return 0, err
+	}
+	return parseStat(text)
+}
+
+// ownCPU returns the processor time that this process has used.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// kernelTCP returns what the kernel holds for TCP; zeros when it cannot be read.
+func kernelTCP() KernelTCP {
+	text, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return KernelTCP{}
+	}
+	k, err := parseSockstat(string(text), os.Getpagesize())
+	if err != nil {
+		return KernelTCP{}
+	}
+	return k
+}
