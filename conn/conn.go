@@ -124,7 +124,7 @@ func (c *Conn) Reserve(op frame.OpCode, n int) ([]byte, error) {
 	r := c.reg
 	masked := r.cfg.Role == frame.RoleClient
 	h := frame.HeaderSize(n, masked)
-	if r.loop.Pending(c.slot)+h+n > r.cfg.MaxPending {
+	if c.full(h + n) {
 		c.slow()
 		return nil, ErrSlow
 	}
@@ -176,13 +176,26 @@ func (c *Conn) SendPrepared(p *Prepared) error {
 	if c.reg.cfg.Role != frame.RoleServer {
 		panic("conn: SendPrepared by a client, whose frames are masked each with a key of its own")
 	}
-	if c.reg.loop.Pending(c.slot)+p.shared.Len() > c.reg.cfg.MaxPending {
+	if c.full(p.shared.Len()) {
 		c.slow()
 		return ErrSlow
 	}
 	c.reg.loop.WriteShared(c.slot, p.shared)
 	c.reg.stats.MessagesSent[p.kind]++
 	return nil
+}
+
+// full reports whether n bytes more are too many for this connection (L8.3). Only what the kernel did not take counts
+// against the peer, so what has not been offered to it yet is offered first. To a peer that has taken everything a message
+// of any size may be sent: the worker bounds it, and a limit below the size of an answer would close those who read.
+func (c *Conn) full(n int) bool {
+	l, most := c.reg.loop, c.reg.cfg.MaxPending
+	if l.Pending(c.slot)+n <= most {
+		return false
+	}
+	l.Flush(c.slot)
+	pending := l.Pending(c.slot)
+	return pending > 0 && pending+n > most
 }
 
 // slow closes a connection whose peer does not take what it is sent (L8.3): what is unsent is dropped, whole frames of

@@ -48,7 +48,7 @@ func (c *Conn) pong(body []byte) {
 		return
 	}
 	r := c.reg
-	if r.loop.Pending(c.slot)+frame.MaxHeader+len(body) > r.cfg.MaxPending {
+	if c.full(frame.MaxHeader + len(body)) {
 		c.slow() // a flood of pings by a peer that does not read
 		return
 	}

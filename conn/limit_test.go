@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/mqgate/mqgate/frame"
 )
 
 func limits(soft, hard, tell int64) func(*Config) {
@@ -167,8 +165,8 @@ func TestValidate(t *testing.T) {
 				c.Endpoints = append(c.Endpoints, Endpoint{Path: "/" + strings.Repeat("x", i), Handler: &h, MaxMessage: 1})
 			}
 		}, []string{"endpoints"}},
-		{"pending at the limit", func(c *Config) { c.MaxPending = testMaxMessage + frame.MaxHeader }, []string{"pending"}},
-		{"pending above the limit", func(c *Config) { c.MaxPending = testMaxMessage + frame.MaxHeader + 1 }, nil},
+		{"pending at the limit", func(c *Config) { c.MaxPending = testMaxMessage }, []string{"pending"}},
+		{"pending above the limit", func(c *Config) { c.MaxPending = testMaxMessage + 1 }, nil},
 		{"16 headers", func(c *Config) { c.MetaHeaders = make([]string, 16) }, nil},
 		{"17 headers", func(c *Config) { c.MetaHeaders = make([]string, 17) }, []string{"headers"}},
 		{"soft above hard", func(c *Config) { c.Limits = &Limits{Soft: 2, Hard: 1} }, []string{"soft"}},

@@ -86,7 +86,7 @@ func (cfg *Config) Validate() error {
 			check(other.Path != e.Path, "there are two endpoints with the path "+e.Path)
 		}
 		check(e.Handler != nil && e.MaxMessage > 0, "endpoint "+e.Path+" needs a handler and a message limit above 0")
-		check(cfg.MaxPending > e.MaxMessage+frame.MaxHeader, "the pending limit must be above the message limit of endpoint "+e.Path)
+		check(cfg.MaxPending > e.MaxMessage, "the pending limit must be above the message limit of endpoint "+e.Path)
 		e.frames = frame.Config{Role: cfg.Role, MaxMessage: e.MaxMessage}
 	}
 	if cfg.Issuer == nil {

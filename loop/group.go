@@ -31,6 +31,9 @@ type Group struct {
 	stop    sync.Once
 }
 
+// silenceNetpoll turns netpoll's own logger off: it logs what is handled here. Once: it writes a global.
+var silenceNetpoll = sync.OnceFunc(func() { netpoll.SetLoggerOutput(io.Discard) })
+
 // NewGroup opens the loops and starts them. All methods of Group are safe from any goroutine but those of the loops.
 func NewGroup(cfg GroupConfig) (*Group, error) {
 	if cfg.Loops < 1 {
@@ -42,7 +45,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	if cfg.Lost == nil {
 		cfg.Lost = func(err error) { panic(err) }
 	}
-	netpoll.SetLoggerOutput(io.Discard) // it logs what is handled here, and to a logger of its own
+	silenceNetpoll()
 	g := &Group{log: cfg.Log, base: time.Now()}
 	opened := make(chan error, cfg.Loops)
 	for i := range cfg.Loops {

@@ -208,6 +208,15 @@ func (l *Loop) output(s *socket) *queue {
 	return s.out
 }
 
+// Flush offers what is queued for slot to the kernel now rather than at the end of its turn, unless the kernel has refused
+// some of it already. Errors are reported to the handler later, as always.
+func (l *Loop) Flush(slot uint32) {
+	l.owner.check()
+	if s := l.at(slot); s.flags&(blocked|connecting) == 0 {
+		l.flush(s)
+	}
+}
+
 // Pending returns the bytes queued for slot that the kernel has not taken.
 func (l *Loop) Pending(slot uint32) int {
 	l.owner.check()
