@@ -31,7 +31,7 @@ const (
 	// output of keptQueueUrgent [bytes] and room for keptQueueUnits [of 16 bytes], and no more than take keptQueuesBytes
 	// [bytes] in all. That is enough for a broadcast to 20,000 sockets, whose queues hold references only, without an
 	// allocation. What is larger is left to the collector, or the memory of a burst would stay.
-	keptQueueBytes  = 64 << 10
+	keptQueueBytes  = 128 << 10 // a reply of 64 KiB and its header fit
 	keptQueueUrgent = 4 << 10
 	keptQueueUnits  = 1024
 	keptQueuesBytes = 4 << 20

@@ -292,6 +292,18 @@ func trim[T any](list []T) []T {
 	return list
 }
 
+// Trim gives memory that is kept for the next burst to the collector: for times when nothing happens.
+func (l *Loop) Trim() {
+	l.owner.check()
+	l.queues.release()
+	if len(l.freed)+len(l.dirty)+len(l.errors)+len(l.notify) == 0 {
+		l.freed, l.dirty, l.errors, l.notify = nil, nil, nil, nil
+	}
+	l.tasks.mu.Lock()
+	l.tasks.spare = nil
+	l.tasks.mu.Unlock()
+}
+
 func (l *Loop) fireSocket(slot uint32) {
 	if l.at(slot).flags&inUse != 0 {
 		l.handler.OnTimer(slot)

@@ -2,8 +2,6 @@ package loop
 
 import (
 	"unsafe"
-
-	"github.com/valyala/bytebufferpool"
 )
 
 // Shared is a unit of output for many sockets, built once and never copied per receiver (a broadcast). Its bytes must
@@ -31,7 +29,7 @@ type unit struct {
 // other in buf from pos on. urgent (pings and pongs) goes out at the next boundary between units: before units[head]
 // when off is 0, else right after it.
 type queue struct {
-	buf       *bytebufferpool.ByteBuffer
+	buf       []byte
 	pos       int // start of units[head]'s own bytes in buf, if it has any
 	units     []unit
 	head      int
@@ -44,7 +42,7 @@ type queue struct {
 // reserve appends a unit of n own bytes and returns them for the caller to fill before the queue is written. Nothing is
 // not a unit: it would never be written, and so never be taken off.
 func (q *queue) reserve(n int, at uint32) []byte {
-	b := q.buf.B
+	b := q.buf
 	if n == 0 {
 		return nil
 	}
@@ -61,7 +59,7 @@ func (q *queue) reserve(n int, at uint32) []byte {
 	} else {
 		b = append(b, make([]byte, n)...) // compiled to a grow without the temporary
 	}
-	q.buf.B = b
+	q.buf = b
 	q.units = append(q.units, unit{n: uint32(n), at: at})
 	q.bytes += n
 	return b[start : start+n : start+n]
@@ -93,7 +91,7 @@ func (q *queue) vectors(v [][]byte) [][]byte {
 		if u.sh != nil {
 			v = append(v, u.sh.b[off:])
 		} else {
-			v = append(v, q.buf.B[pos+off:pos+int(u.n)])
+			v = append(v, q.buf[pos+off:pos+int(u.n)])
 			pos += int(u.n)
 		}
 		v = append(v, q.urgent)
@@ -109,7 +107,7 @@ func (q *queue) vectors(v [][]byte) [][]byte {
 				n += int(q.units[i].n)
 				i++
 			}
-			v = append(v, q.buf.B[pos+off:pos+n])
+			v = append(v, q.buf[pos+off:pos+n])
 			pos += n
 		}
 		off = 0
@@ -160,7 +158,7 @@ func (q *queue) pop() {
 	q.head, q.off = q.head+1, 0
 	if q.head == len(q.units) {
 		q.head, q.units = 0, q.units[:0]
-		q.pos, q.buf.B = 0, q.buf.B[:0]
+		q.pos, q.buf = 0, q.buf[:0]
 	} else if q.head > 64 && q.head > len(q.units)/2 {
 		n := copy(q.units, q.units[q.head:])
 		clear(q.units[n:]) // or the moved units' shared bytes would stay reachable from where they were
@@ -186,7 +184,7 @@ func (q *queue) dropUnsent() {
 	}
 	clear(q.units[keep:])
 	q.units = q.units[:keep]
-	q.buf.B = q.buf.B[:own]
+	q.buf = q.buf[:own]
 	if q.urgentOff > 0 {
 		q.bytes += len(q.urgent) - q.urgentOff
 	} else {
@@ -195,16 +193,18 @@ func (q *queue) dropUnsent() {
 }
 
 // queues is a loop's stock of free queues: last in, first out, so that the common case (one reply per read) uses the
-// same warm buffer again and again.
+// same warm buffer again and again. A buffer begins empty and grows to what is written: bytebufferpool's was left out here,
+// since after a burst of large replies its calibration makes every new buffer large, also for the ten bytes that ten
+// thousand blocked sockets have to keep each.
 type queues struct {
 	free []*queue
 	kept int // what they take [bytes]
 }
 
-// size returns the memory that an empty queue takes [bytes], with its buffer's head and its place in the stock.
+// size returns the memory that an empty queue takes [bytes], with its place in the stock.
 func (q *queue) size() int {
-	const fixed = int(unsafe.Sizeof(queue{}) + unsafe.Sizeof(bytebufferpool.ByteBuffer{}) + unsafe.Sizeof(uintptr(0)))
-	return fixed + cap(q.buf.B) + cap(q.urgent) + cap(q.units)*int(unsafe.Sizeof(unit{}))
+	const fixed = int(unsafe.Sizeof(queue{}) + unsafe.Sizeof(uintptr(0)))
+	return fixed + cap(q.buf) + cap(q.urgent) + cap(q.units)*int(unsafe.Sizeof(unit{}))
 }
 
 func (qs *queues) get() *queue {
@@ -215,22 +215,19 @@ func (qs *queues) get() *queue {
 		qs.kept -= q.size()
 		return q
 	}
-	return &queue{buf: bytebufferpool.Get()}
+	return &queue{}
 }
 
 func (qs *queues) put(q *queue) {
 	size := q.size()
-	if cap(q.buf.B) <= keptQueueBytes && cap(q.urgent) <= keptQueueUrgent && cap(q.units) <= keptQueueUnits &&
+	if cap(q.buf) <= keptQueueBytes && cap(q.urgent) <= keptQueueUrgent && cap(q.units) <= keptQueueUnits &&
 		qs.kept+size <= keptQueuesBytes {
 		clear(q.units)
-		*q = queue{buf: q.buf, units: q.units[:0], urgent: q.urgent[:0]}
-		q.buf.B = q.buf.B[:0]
+		*q = queue{buf: q.buf[:0], units: q.units[:0], urgent: q.urgent[:0]}
 		qs.free = append(qs.free, q)
 		qs.kept += size
-		return
 	}
-	if cap(q.buf.B) <= keptQueueBytes {
-		bytebufferpool.Put(q.buf) // larger ones are left to the collector: a pool would keep a burst's memory
-	}
-	q.buf = nil
 }
+
+// release gives the whole stock to the collector.
+func (qs *queues) release() { *qs = queues{} }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"weak"
-
-	"github.com/valyala/bytebufferpool"
 )
 
 // slowQueue says what a queue must do, one byte at a time: urgent output goes ahead of every unit of which no byte has been
@@ -360,8 +358,8 @@ func TestQueueBounded(t *testing.T) {
 		if moved > 2*(written+backlog) {
 			t.Errorf("backlog %d: %d bytes were moved for %d written", backlog, moved, written)
 		}
-		if limit := 4*(backlog+100) + 4096; cap(q.buf.B) > limit {
-			t.Errorf("backlog %d: the buffer has grown to %d, expected at most %d", backlog, cap(q.buf.B), limit)
+		if limit := 4*(backlog+100) + 4096; cap(q.buf) > limit {
+			t.Errorf("backlog %d: the buffer has grown to %d, expected at most %d", backlog, cap(q.buf), limit)
 		}
 		if limit := 4*(backlog/100+2) + 256; cap(q.units) > limit {
 			t.Errorf("backlog %d: room for %d units, expected at most %d", backlog, cap(q.units), limit)
@@ -422,7 +420,7 @@ func TestQueuesKeep(t *testing.T) {
 		name string
 		grow func(q *queue, over int)
 	}{
-		{"buffer", func(q *queue, over int) { q.buf.B = make([]byte, 0, keptQueueBytes+over) }},
+		{"buffer", func(q *queue, over int) { q.buf = make([]byte, 0, keptQueueBytes+over) }},
 		{"urgent", func(q *queue, over int) { q.urgent = make([]byte, 0, keptQueueUrgent+over) }},
 		{"units", func(q *queue, over int) { q.units = make([]unit, 0, keptQueueUnits+over) }},
 	} {
@@ -439,7 +437,7 @@ func TestQueuesKeep(t *testing.T) {
 	// All together: at the limit, and one more.
 	qs := &queues{}
 	sized := func(buffer int) *queue {
-		return &queue{buf: &bytebufferpool.ByteBuffer{B: make([]byte, 0, buffer)}}
+		return &queue{buf: make([]byte, 0, buffer)}
 	}
 	empty := sized(0).size()
 	for qs.kept+empty+keptQueueBytes <= keptQueuesBytes-empty {
@@ -455,7 +453,7 @@ func TestQueuesKeep(t *testing.T) {
 		t.Errorf("%d queues of %d bytes kept, more than %d bytes", len(qs.free), qs.kept, keptQueuesBytes)
 	}
 	for range n {
-		if q := qs.get(); q.bytes != 0 || len(q.units) != 0 || len(q.buf.B) != 0 || len(q.urgent) != 0 || q.head|q.off|q.pos|q.urgentOff != 0 {
+		if q := qs.get(); q.bytes != 0 || len(q.units) != 0 || len(q.buf) != 0 || len(q.urgent) != 0 || q.head|q.off|q.pos|q.urgentOff != 0 {
 			t.Fatalf("a queue comes with something in it: %+v", q)
 		}
 	}

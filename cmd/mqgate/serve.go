@@ -156,7 +156,7 @@ func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
 	g.log.Info("listening", "addr", addrs, "admin", adm.addr(), "loops", g.cfg.Loops, "max_connections", g.cfg.MaxConnections,
 		"open_files", g.cfg.OpenFiles, "pid", os.Getpid())
 
-	background.Go(func() { trimMemory(ctx, g.log, g.traffic) })
+	background.Go(func() { trimMemory(ctx, g.log, g.traffic, g.release) })
 	background.Go(func() { g.watchLoops(ctx) })
 	drained := make(chan error, 1)
 	background.Go(func() { drained <- g.drainer.run(ctx) })
@@ -234,6 +234,11 @@ func joinAddrs(addrs []netip.AddrPort) string {
 		s = append(s, a.String())
 	}
 	return strings.Join(s, ",")
+}
+
+// release has every loop let go of the memory that it keeps for the next burst.
+func (g *gateway) release() {
+	g.server.Each(func(r *conn.Registry) { r.Loop().Trim() })
 }
 
 // traffic returns the bytes received and sent so far.

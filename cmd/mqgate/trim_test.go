@@ -14,32 +14,45 @@ import (
 func TestTrimDue(t *testing.T) {
 	const mib = 1 << 20
 	for _, test := range []struct {
-		name                     string
-		floor, before            uint64 // of the trimmer: heap and traffic
-		heap, traffic            uint64
-		due                      bool
-		floorAfter, trafficAfter uint64
+		name   string
+		before trimmer
+		now    memory
+		due    bool
+		floor  uint64 // afterwards
 	}{
-		{"idle, nothing grown", 80 * mib, 5, 80 * mib, 5, false, 80 * mib, 5},
-		{"at the limit", 80 * mib, 0, 98 * mib, 0, false, 80 * mib, 0},
-		{"above the limit", 80 * mib, 0, 98*mib + 1, 0, true, 80 * mib, 0},
-		{"small heaps have slack", 0, 0, 8 * mib, 0, false, 0, 0},
-		{"above the slack", 0, 0, 8*mib + 1, 0, true, 0, 0},
-		{"traffic just below what could be freed", 80 * mib, 100, 100 * mib, 100 + 20*mib - 1, true, 80 * mib, 100 + 20*mib - 1},
-		{"traffic as much as could be freed", 80 * mib, 100, 100 * mib, 100 + 20*mib, false, 80 * mib, 100 + 20*mib},
-		{"the heap has fallen by itself", 80 * mib, 0, 20 * mib, 0, false, 20 * mib, 0},
+		{"idle, nothing grown", trimmer{80 * mib, 3, 5}, memory{80 * mib, 3, 5}, false, 80 * mib},
+		{"growth at the limit", trimmer{80 * mib, 3, 0}, memory{85*mib + trimSlack, 3, 0}, false, 80 * mib},
+		{"growth above the limit", trimmer{80 * mib, 3, 0}, memory{85*mib + trimSlack + 1, 3, 0}, true, 80 * mib},
+		{"the runtime has collected", trimmer{80 * mib, 3, 0}, memory{80 * mib, 4, 0}, true, 80 * mib},
+		{"traffic just below an eighth of the heap", trimmer{80 * mib, 3, 100}, memory{80 * mib, 4, 100 + 10*mib - 1}, true, 80 * mib},
+		{"traffic of an eighth of the heap", trimmer{80 * mib, 3, 100}, memory{80 * mib, 4, 100 + 10*mib}, false, 80 * mib},
+		{"grown, but busy", trimmer{80 * mib, 3, 100}, memory{800 * mib, 3, 100 + 100*mib}, false, 80 * mib},
+		{"the heap has fallen by itself", trimmer{80 * mib, 3, 0}, memory{20 * mib, 3, 0}, false, 20 * mib},
 	} {
-		trimmer := trimmer{floor: test.floor, traffic: test.before}
-		if got := trimmer.due(test.heap, test.traffic); got != test.due {
+		trimmer := test.before
+		if got := trimmer.due(test.now); got != test.due {
 			t.Errorf("%s: %v", test.name, got)
 		}
-		if trimmer.floor != test.floorAfter || trimmer.traffic != test.trafficAfter {
+		if trimmer.floor != test.floor || trimmer.traffic != test.now.traffic {
 			t.Errorf("%s: %+v", test.name, trimmer)
 		}
 	}
+	// After a trim nothing is due until something happens, also when the trim has freed nothing.
+	trimmer, now := trimmer{}, memory{heap: 100 * mib, collections: 7}
+	if !trimmer.due(now) {
+		t.Error("the first look at a heap that has been collected")
+	}
+	now.collections += 2
+	trimmer.trimmed(now)
+	if trimmer.due(now) {
+		t.Error("due again at once")
+	}
 	// After a fall the next growth is measured from there.
-	trimmer := trimmer{floor: 1000 * mib}
-	if trimmer.due(10*mib, 0) || !trimmer.due(20*mib, 0) {
+	now.heap = 10 * mib
+	if trimmer.due(now) {
+		t.Error("due for having fallen")
+	}
+	if now.heap = 20 * mib; !trimmer.due(now) {
 		t.Error("the floor has not followed the heap down")
 	}
 }
@@ -52,7 +65,8 @@ func TestMemoryGoesBackAfterABurst(t *testing.T) {
 	for i := range conns {
 		conns[i] = dialEcho(t, p.addr)
 	}
-	base := trim()
+	trim()
+	base := readMemory()
 
 	// A masking key of zeros: all share one frame.
 	burst := frame.AppendMaskedFrame(nil, frame.Binary, true, make([]byte, size), [4]byte{})
@@ -65,8 +79,8 @@ func TestMemoryGoesBackAfterABurst(t *testing.T) {
 	eventually(t, "all but the last bytes are with the gateway", func() bool {
 		return p.traffic()-before == clients*uint64(len(burst)-1)
 	})
-	if held := heapInUse(); held < base+clients*size*9/10 {
-		t.Fatalf("the heap is %d MiB, was %d: this is no burst", held>>20, base>>20)
+	if held := readMemory().heap; held < base.heap+clients*size*9/10 {
+		t.Fatalf("the heap is %d MiB, was %d: this is no burst", held>>20, base.heap>>20)
 	}
 	echoed := make([]byte, frame.HeaderSize(size, false)+size)
 	for _, c := range conns {
@@ -77,12 +91,15 @@ func TestMemoryGoesBackAfterABurst(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rule := trimmer{floor: base, traffic: p.traffic()}
-	if heap := heapInUse(); !rule.due(heap, p.traffic()) {
-		t.Errorf("a heap of %d MiB after %d is left as it is", heap>>20, base>>20)
+	rule := trimmer{floor: base.heap, collections: base.collections, traffic: p.traffic()}
+	now := readMemory()
+	if now.traffic = p.traffic(); !rule.due(now) {
+		t.Errorf("a heap of %d MiB after %d is left as it is", now.heap>>20, base.heap>>20)
 	}
-	if after := trim(); after > base+base/8+trimSlack {
-		t.Errorf("the heap is %d MiB, was %d before the burst", after>>20, base>>20)
+	trim()
+	// The heap of this test holds the clients too, and a collector's leftovers: 4 MiB of 128.
+	if after := readMemory().heap; after > base.heap+4<<20 {
+		t.Errorf("the heap is %d KiB, was %d before the burst", after>>10, base.heap>>10)
 	}
 	if got := p.samples(t)["mqgate_connections_open"]; got != fmt.Sprint(clients) {
 		t.Errorf("%s connections are open", got)
