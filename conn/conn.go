@@ -33,8 +33,8 @@ const (
 // (keep the ID, or Ref). All fields and methods belong to the goroutine of the connection's loop.
 //
 // Sum per connection [bytes], kept by TestSizeof: 8 registry, 8 partial message, 8 handshake, 8 start, 8 pingAt, 18
-// remote, 4 slot, 4 User, 4 rtt, 4 meta, 2 flags, 1 state, 1 cause, 1 endpoint, 1 padding = 80. With the socket (136)
-// and its timer (12) that is 228 for an idle connection, and nothing else exists for it.
+// remote, 4 slot, 4 User, 4 rtt, 4 meta, 2 flags, 1 state, 1 cause, 1 endpoint, 1 padding = 80. With the socket (128)
+// and its timer (12) that is 220 for an idle connection, and nothing else exists for it.
 type Conn struct {
 	reg  *Registry
 	in   frame.Reader // partial message; 8 bytes, nil when idle

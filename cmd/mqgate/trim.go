@@ -16,12 +16,12 @@ import (
 // Every trimEvery the heap is looked at. When there has been little traffic since the last look, less than a
 // trimIdleShare of the heap, and there is reason to think that something can be freed, the heap is collected twice (a
 // sync.Pool lets go at the second collection) and what is free is returned to the system. The reasons: the runtime has
-// collected since the last trim, so memory has come and gone; or the heap has grown by more than a sixteenth and
-// trimSlack. Under load the heap is never trimmed and the runtime's own pace applies; an idle process is trimmed once
-// after each collection of the runtime's, which comes every two minutes then.
+// collected since the last trim, so memory has come and gone; or the heap has grown by more than a 32nd and trimSlack.
+// Under load the heap is never trimmed and the runtime's own pace applies; an idle process is trimmed once after each
+// collection of the runtime's, which comes every two minutes then.
 const (
 	trimEvery     = 5 * time.Second
-	trimSlack     = 128 << 10 // [bytes]
+	trimSlack     = 64 << 10 // [bytes]
 	trimIdleShare = 8
 )
 
@@ -45,7 +45,7 @@ func (t *trimmer) due(m memory) bool {
 	t.traffic = m.traffic
 	t.floor = min(t.floor, m.heap)
 	idle := moved < m.heap/trimIdleShare
-	return idle && (m.collections != t.collections || m.heap > t.floor+t.floor/16+trimSlack)
+	return idle && (m.collections != t.collections || m.heap > t.floor+t.floor/32+trimSlack)
 }
 
 // trimmed notes what a trim has left.

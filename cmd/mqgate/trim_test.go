@@ -21,8 +21,8 @@ func TestTrimDue(t *testing.T) {
 		floor  uint64 // afterwards
 	}{
 		{"idle, nothing grown", trimmer{80 * mib, 3, 5}, memory{80 * mib, 3, 5}, false, 80 * mib},
-		{"growth at the limit", trimmer{80 * mib, 3, 0}, memory{85*mib + trimSlack, 3, 0}, false, 80 * mib},
-		{"growth above the limit", trimmer{80 * mib, 3, 0}, memory{85*mib + trimSlack + 1, 3, 0}, true, 80 * mib},
+		{"growth at the limit", trimmer{80 * mib, 3, 0}, memory{82*mib + mib/2 + trimSlack, 3, 0}, false, 80 * mib},
+		{"growth above the limit", trimmer{80 * mib, 3, 0}, memory{82*mib + mib/2 + trimSlack + 1, 3, 0}, true, 80 * mib},
 		{"the runtime has collected", trimmer{80 * mib, 3, 0}, memory{80 * mib, 4, 0}, true, 80 * mib},
 		{"traffic just below an eighth of the heap", trimmer{80 * mib, 3, 100}, memory{80 * mib, 4, 100 + 10*mib - 1}, true, 80 * mib},
 		{"traffic of an eighth of the heap", trimmer{80 * mib, 3, 100}, memory{80 * mib, 4, 100 + 10*mib}, false, 80 * mib},

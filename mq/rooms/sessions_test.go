@@ -22,9 +22,9 @@ func simulated(t *testing.T, f func(t *testing.T, g *gateway)) {
 	})
 }
 
-// pass lets time pass, and what is due then happen.
+// pass lets simulated time pass, and what is due then happen.
 func pass(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 
