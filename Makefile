@@ -12,7 +12,7 @@ ARGS     ?=
 
 # What `mqgate version` says; without git it is left to the binary to find out.
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
-BUILD    := $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)'
+BUILD    := $(GO) build -trimpath -ldflags '-X main.version=$(VERSION) -X github.com/mqgate/mqgate/bench.linked=$(VERSION)'
 
 E2E_NODE := cmd/mqgate/e2e/node
 E2E_DEPS := $(E2E_NODE)/node_modules/.installed

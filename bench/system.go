@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -61,11 +62,15 @@ func thisMachine() Machine {
 	return m
 }
 
-// commit returns the commit that this binary was built from, "unknown" when Go did not build it from a checkout.
+// linked is set by the linker: -ldflags "-X github.com/mqgate/mqgate/bench.linked=v1.2.3".
+var linked string
+
+// commit returns the commit that this binary was built from; when Go did not build it from a checkout what the linker was
+// told, and else "unknown".
 func commit() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return cmp.Or(linked, "unknown")
 	}
 	revision, modified := "", ""
 	for _, s := range info.Settings {
@@ -77,7 +82,7 @@ func commit() string {
 		}
 	}
 	if revision == "" {
-		return "unknown"
+		return cmp.Or(linked, "unknown")
 	}
 	return revision + modified
 }
