@@ -62,6 +62,7 @@ func TestOwner(t *testing.T) {
 		"Do":            nil, // any goroutine
 		"DropUnsent":    func() { l.DropUnsent(0) },
 		"End":           func() { l.End() },
+		"Flush":         func() { l.Flush(0) },
 		"Generation":    func() { l.Generation(0) },
 		"InUse":         func() { l.InUse(0) },
 		"Index":         nil, // any goroutine
@@ -85,6 +86,7 @@ func TestOwner(t *testing.T) {
 		"Slots":         func() { l.Slots() },
 		"SocketEvent":   func() { l.SocketEvent(0, true, true) },
 		"Stats":         func() { l.Stats() },
+		"Trim":          func() { l.Trim() },
 		"UrgentPending": func() { l.UrgentPending(0) },
 		"Write":         func() { l.Write(0, []byte("x")) },
 		"WriteShared":   func() { l.WriteShared(0, NewShared([]byte("x"))) },
