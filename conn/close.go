@@ -54,7 +54,6 @@ func (c *Conn) peerClose(body []byte) {
 		c.failFrame(err)
 		return
 	}
-	c.flags |= closeReceived
 	if c.state == Closing { // ours is out already: this is its answer
 		c.end(End{Code: code, Reason: reason, Cause: c.cause})
 		c.finish()

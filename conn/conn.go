@@ -14,19 +14,20 @@ import (
 type connFlags uint16
 
 const (
-	closeSent     connFlags = 1 << iota // our Close frame is queued or sent: nothing may follow it
-	closeReceived                       // the peer's Close frame is in
-	ended                               // OnClose was called and the end was counted
-	pinged                              // a ping is out
-	alive                               // a byte came since the last ping (L7.2)
-	pingSkipped                         // the last ping was skipped (L7.3); heartbeat=client: one silent interval
-	sawEOF                              // the peer's FIN is in
-	forced                              // ended by L5.3
-	draining                            // told to go by Drain; the handler closes it when its requests are answered
-	refused                             // answered with an HTTP error: only the answer is left to be sent
-	answering                           // the answer to the upgrade is not yet with the kernel: the queue must not be dropped
-	counted                             // counted against the limit of connections
-	lingering                           // the last words are going out, or the peer's FIN is awaited (L1.8)
+	closeSent   connFlags = 1 << iota // our Close frame is queued or sent: nothing may follow it
+	ended                             // OnClose was called and the end was counted
+	pinged                            // a ping is out
+	alive                             // a byte came since the last ping (L7.2)
+	pingSkipped                       // the last ping was skipped (L7.3); heartbeat=client: one silent interval
+	sawEOF                            // the peer's FIN is in
+	draining                          // told to go by Drain; the handler closes it when its requests are answered
+	refused                           // answered with an HTTP error: only the answer is left to be sent
+	answering                         // the answer to the upgrade is not yet with the kernel: the queue must not be dropped
+	counted                           // counted against the limit of connections
+	countedAddr                       // counted against the limits per address
+	proxied                           // the PROXY header is read
+	proxyOnly                         // it came from the proxy itself: X-Forwarded-For must not be read
+	lingering                         // the last words are going out, or the peer's FIN is awaited (L1.8)
 )
 
 // Conn is one connection. It lives in a slab: the pointer is good until OnClose has returned and must not be kept longer

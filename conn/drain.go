@@ -68,7 +68,6 @@ func (r *Registry) ForceAll() (n int) {
 			c.handshakeLost(errDraining)
 		case Connected, Open, Closing:
 			n++
-			c.flags |= forced
 			c.abort(CauseForced, true)
 		case Closed:
 			c.drop(false)

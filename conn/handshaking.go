@@ -56,6 +56,11 @@ func (r *Registry) OnAccept(slot uint32, _ int, remote netip.AddrPort) {
 
 // handshake takes bytes of the peer until the header block is complete, and returns what follows it: the first frames.
 func (c *Conn) handshake(p []byte) []byte {
+	if c.reg.cfg.ProxyProtocol && c.flags&proxied == 0 {
+		if p = c.proxyHeader(p); c.flags&proxied == 0 {
+			return nil
+		}
+	}
 	for {
 		block, rest, ok := c.headerBlock(p)
 		if !ok {
@@ -144,8 +149,13 @@ func (c *Conn) serverUpgrade(block []byte) {
 		c.refuse(ref, req.IsHead())
 		return
 	}
+	if ref := c.admitSource(req); ref != nil {
+		c.refuse(ref, false)
+		return
+	}
 	over, ok := r.admit(c)
 	if !ok {
+		r.uncount(c)
 		c.refuse(unavailable, false)
 		return
 	}

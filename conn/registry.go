@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
 	"github.com/mqgate/mqgate/loop"
@@ -65,7 +66,14 @@ type Config struct {
 	MaxPending       int // [bytes] L8.3
 	MetaHeaders      []string
 	Limits           *Limits // nil: no limit
-	Log              *slog.Logger
+
+	// Where connections come from, and who may come (L2.1, L2.3, L2.6). The zero values: no proxy is trusted, any site
+	// may connect, no limit per address.
+	Trusted       clientaddr.Trusted // proxies whose X-Forwarded-For and PROXY header count
+	ProxyProtocol bool               // every connection begins with a PROXY header, version 1 or 2
+	Origins       *clientaddr.Origins
+	PerAddress    *clientaddr.Limiter // its Sweep is the owner's to call, about once a second, with the time of Server.Now
+	Log           *slog.Logger
 }
 
 // Validate lists all faults of the configuration and completes it.
@@ -221,11 +229,15 @@ func (r *Registry) take(slot uint32, remote netip.AddrPort) *Conn {
 // setTimer has the connection's timer fire in d [ns].
 func (r *Registry) setTimer(c *Conn, d int64) { r.loop.SetTimer(c.slot, r.loop.Now()+d) }
 
-// uncount takes a connection off the limit that admit counted it against.
+// uncount takes a connection off the limits that it was counted against, once.
 func (r *Registry) uncount(c *Conn) {
 	if c.flags&counted != 0 {
 		c.flags &^= counted
 		r.cfg.Limits.open.Add(-1)
+	}
+	if c.flags&countedAddr != 0 {
+		c.flags &^= countedAddr
+		r.cfg.PerAddress.Release(c.Remote().Addr())
 	}
 }
 
@@ -342,7 +354,6 @@ func (r *Registry) OnTimer(slot uint32) {
 	case Connected, Open:
 		r.heartbeat(c)
 	case Closing: // L5.3
-		c.flags |= forced
 		c.abort(CauseForced, true)
 	case Closed:
 		c.drop(r.loop.Pending(slot) > 0)

@@ -89,6 +89,9 @@ func (s *Server) StopListening() { s.group.StopListening() }
 // Registries returns the registries, one per loop.
 func (s *Server) Registries() []*Registry { return s.registries }
 
+// Now returns the time of the loops' clocks [ns]. Safe from any goroutine.
+func (s *Server) Now() int64 { return s.group.Now() }
+
 // Issuer returns the maker of this process's connection ids.
 func (s *Server) Issuer() *Issuer { return s.cfg.Issuer }
 

@@ -70,6 +70,7 @@ type Stats struct {
 	Disconnects [NumCauses][NumCodes]uint64
 	Refused     [NumRefusals]uint64 // by HTTP status
 	HandshakeTO uint64              // handshakes that timed out (L2.7)
+	RefusedAddr [4]uint64           // of the 503s those for their address, by clientaddr.Verdict (L2.6)
 
 	MessagesReceived, MessagesSent [NumKinds]uint64
 
@@ -107,6 +108,9 @@ func (s *Stats) Add(o *Stats) {
 		s.Refused[i] += o.Refused[i]
 	}
 	s.HandshakeTO += o.HandshakeTO
+	for i := range s.RefusedAddr {
+		s.RefusedAddr[i] += o.RefusedAddr[i]
+	}
 	for i := range s.MessagesReceived {
 		s.MessagesReceived[i] += o.MessagesReceived[i]
 		s.MessagesSent[i] += o.MessagesSent[i]

@@ -102,6 +102,9 @@ func (k *epoll) abandon() {
 	}
 }
 
+// Now returns the time of the loops' clocks at this moment [ns].
+func (g *Group) Now() int64 { return int64(time.Since(g.base)) }
+
 // Loops returns the loops.
 func (g *Group) Loops() []*Loop { return g.loops }
 

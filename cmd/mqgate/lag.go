@@ -61,6 +61,9 @@ func (g *gateway) watchLoops(ctx context.Context) {
 		select {
 		case <-tick.C:
 			g.measureLags()
+			if g.limiter != nil {
+				g.limiter.Sweep(g.server.Now())
+			}
 		case <-ctx.Done():
 			return
 		}

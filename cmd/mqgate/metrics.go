@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/loop"
 	"github.com/mqgate/mqgate/mq"
 	"github.com/mqgate/mqgate/mq/rooms"
@@ -72,6 +73,7 @@ var (
 	descDisconnects = desc("disconnects_total", "Connections that have ended, by our own cause and the close code reported.", "reason", "code")
 	descDrift       = desc("accounting_drift", "What total - disconnected and open, and the sockets and what they are for, differ by. Must be 0.")
 	descRefused     = desc("handshakes_refused_total", "Upgrades refused, by HTTP status.", "status")
+	descRefusedAddr = desc("handshakes_refused_address_total", "Upgrades refused because of the client's address, also counted as status 503.", "reason")
 	descHandshakeTO = desc("handshakes_timed_out_total", "Sockets closed because their request was not complete within --handshake-timeout.")
 	descAccepts     = desc("accepts_total", "Sockets accepted.")
 	descAcceptsFull = desc("accepts_refused_total", "Sockets closed as soon as they were accepted: their loop had no slot left.")
@@ -179,6 +181,9 @@ func (s sink) connections(n *conn.Stats) {
 	}
 	for i, v := range n.Refused {
 		s.counter(descRefused, v, strconv.Itoa(conn.RefusalStatus(i)))
+	}
+	for v := clientaddr.TooManyConnections; v <= clientaddr.TooManyAddresses; v++ {
+		s.counter(descRefusedAddr, n.RefusedAddr[v], v.String())
 	}
 	s.counter(descHandshakeTO, n.HandshakeTO)
 	for i := range conn.NumKinds {

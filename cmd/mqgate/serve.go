@@ -14,14 +14,11 @@ import (
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
 	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/frame"
 	"github.com/mqgate/mqgate/mq"
 	"github.com/mqgate/mqgate/mq/rooms"
 )
-
-// limitClosesPerSecond is how many clients above the limit are told so by a close handshake each second; the others are
-// refused with 503. A client that is accepted and closed comes back at once, so telling everybody would feed the storm.
-const limitClosesPerSecond = 100
 
 // gateway is the assembled server.
 type gateway struct {
@@ -30,6 +27,7 @@ type gateway struct {
 	rooms   *rooms.Worker // nil when another worker serves
 	mq      *mq.Gateway
 	server  *conn.Server
+	limiter *clientaddr.Limiter // per address; nil: no limits
 	drainer *drainer
 	lags    lags
 	lost    chan error // a loop is lost (L8.5)
@@ -72,7 +70,12 @@ func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway
 	if err != nil {
 		return nil, err
 	}
-	g.server, err = conn.NewServer(g.connections(), conn.ServerConfig{
+	connections, err := g.connections()
+	if err != nil {
+		return nil, err
+	}
+	g.limiter = connections.PerAddress
+	g.server, err = conn.NewServer(connections, conn.ServerConfig{
 		Loops: cfg.Loops, Log: log, Lost: g.loopLost,
 		Attach: func(_ int, r *conn.Registry) { g.mq.Attach(r) },
 	})
@@ -110,7 +113,7 @@ func roomsConfig(cfg *config.Serve) rooms.Config {
 }
 
 // connections is what the flags say about connections.
-func (g *gateway) connections() *conn.Config {
+func (g *gateway) connections() (*conn.Config, error) {
 	cfg := g.cfg
 	heartbeats := map[config.Heartbeat]conn.Heartbeat{config.HeartbeatServer: conn.HeartbeatServer,
 		config.HeartbeatClient: conn.HeartbeatClient, config.HeartbeatOff: conn.HeartbeatOff}
@@ -123,12 +126,34 @@ func (g *gateway) connections() *conn.Config {
 		HandshakeTimeout: cfg.HandshakeTimeout, PingInterval: cfg.PingInterval, CloseTimeout: cfg.CloseTimeout,
 		WriteTimeout: cfg.WriteTimeout, Heartbeat: heartbeats[cfg.Heartbeat], MaxPending: int(cfg.MaxPendingBytes),
 		MetaHeaders: cfg.MetaHeaders, Log: g.log,
-		Limits: &conn.Limits{Soft: int64(cfg.MaxConnections), Hard: int64(cfg.HardConnections()), TellPerSec: limitClosesPerSecond},
+		Limits: &conn.Limits{Soft: int64(cfg.MaxConnections), Hard: int64(cfg.HardConnections()), TellPerSec: int64(cfg.LimitClosesPerSecond)},
 	}
 	if cfg.EchoPath != "" {
 		c.Endpoints = append(c.Endpoints, endpoint(cfg.EchoPath, echo{}))
 	}
-	return c
+	return c, g.sources(c)
+}
+
+// sources is what the flags say about where clients come from.
+func (g *gateway) sources(c *conn.Config) (err error) {
+	cfg := g.cfg
+	c.ProxyProtocol = cfg.ProxyProtocol == config.ProxyProtocolOn
+	if c.Trusted, err = clientaddr.ParseTrusted(cfg.TrustedProxies); err != nil {
+		return fmt.Errorf("--trusted-proxies: %w", err)
+	}
+	if c.Origins, err = clientaddr.ParseOrigins(cfg.Origins); err != nil {
+		return fmt.Errorf("--origins: %w", err)
+	}
+	if cfg.MaxConnectionsPerIP > 0 || cfg.HandshakeRatePerIP > 0 {
+		c.PerAddress, err = clientaddr.NewLimiter(clientaddr.LimiterConfig{
+			ConnectionsPerAddress: cfg.MaxConnectionsPerIP, HandshakesPerSecond: cfg.HandshakeRatePerIP,
+			MaxAddresses: 2*cfg.HardConnections() + 1024, // all that are connected, and as many that were just refused
+		})
+		if err != nil {
+			return fmt.Errorf("--max-connections-per-ip, --handshake-rate-per-ip: %w", err)
+		}
+	}
+	return nil
 }
 
 // run listens and serves until a drain has ended (nil), the gateway fails, or ctx ends (its error: nobody is told).

@@ -61,6 +61,14 @@ const (
 	HeartbeatOff    Heartbeat = "off"    // nobody looks; a dead peer is found when a write fails
 )
 
+// ProxyProtocol says whether connections begin with a PROXY header.
+type ProxyProtocol string
+
+const (
+	ProxyProtocolOff ProxyProtocol = "off"
+	ProxyProtocolOn  ProxyProtocol = "on" // every connection does, version 1 or 2
+)
+
 // Auth says what pcast.Authenticate demands of a token.
 type Auth string
 
@@ -92,7 +100,15 @@ type Serve struct {
 	AdminTokenFile string   // "" only when Admin is nil or a loopback address
 	AdminToken     Secret   // the bearer token read from it; nil without a file
 
+	// Where clients come from (L2.1, L2.3). The lists are good for the parsers of package conn/clientaddr.
+	TrustedProxies []string
+	ProxyProtocol  ProxyProtocol
+	Origins        []string
+
 	// Limits.
+	MaxConnectionsPerIP      int     // of one address, an IPv6 /64 being one (L2.6); 0: no limit
+	HandshakeRatePerIP       int     // upgrades per second and address (L2.6); 0: no limit
+	LimitClosesPerSecond     int     // clients above MaxConnections that are told so by a Close frame (L2.5); the rest get 503
 	MaxConnections           int     // soft limit of open connections (L2.5); 0 has been replaced by what OpenFiles allow
 	MaxConnectionsSlack      Percent // of MaxConnections, above it: see HardConnections
 	MaxMessageBytes          Size    // a larger message closes its connection with 1009 (L1.6)

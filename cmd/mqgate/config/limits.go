@@ -14,6 +14,13 @@ const (
 	// a single loop.
 	maxMaxConnections = 8_000_000
 
+	// maxTrustedProxies and maxOrigins [entries]: each is looked at for every upgrade request.
+	maxTrustedProxies = 64
+	maxOrigins        = 64
+
+	// maxPerSecond [per second] bounds rates; above it they limit nothing.
+	maxPerSecond = 1_000_000
+
 	// maxPathBytes [bytes] of --path and --echo-path: far below the 8 KiB that a whole upgrade request may take.
 	maxPathBytes = 256
 

@@ -82,6 +82,10 @@ func TestDefaults(t *testing.T) {
 		Backlog:                  4096,
 		Loops:                    4,
 		Admin:                    &admin,
+		TrustedProxies:           []string{"loopback"},
+		ProxyProtocol:            ProxyProtocolOff,
+		Origins:                  []string{"any"},
+		LimitClosesPerSecond:     100,
 		MaxConnections:           17698, // (20000 - 32 - 64 - 4×(8+1) - 400) / 1.1
 		MaxConnectionsSlack:      10,
 		MaxMessageBytes:          1 << 20,

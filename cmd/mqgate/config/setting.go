@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -200,6 +201,28 @@ func listOf[T any](s setting, noun string, low, high int, parse func(string) (T,
 	return s
 }
 
+// wordsOf completes a list of texts that check accepts one by one and together; its error may have several lines.
+func wordsOf(s setting, noun string, high int, check func([]string) error, field func(*Serve) *[]string) setting {
+	oneLine := func(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+	s = listOf(s, noun, 1, high, func(text string) (string, error) {
+		if err := check([]string{text}); err != nil {
+			return "", &valueError{text, "is wrong (" + oneLine(err) + ")"}
+		}
+		return text, nil
+	}, func(text string) string { return text }, field)
+	each := s.store
+	s.store = func(serve *Serve, texts []string) error {
+		if err := each(serve, texts); err != nil {
+			return err
+		}
+		if err := check(texts); err != nil {
+			return errors.New(oneLine(err))
+		}
+		return nil
+	}
+	return s
+}
+
 // emptyOr accepts nothing besides what parse accepts.
 func emptyOr(parse func(string) (string, error)) func(string) (string, error) {
 	return func(text string) (string, error) {
@@ -218,9 +241,10 @@ func parseFileName(text string) (string, error) {
 }
 
 // word returns the texts of the choices.
-func (h Heartbeat) word() string { return string(h) }
-func (a Auth) word() string      { return string(a) }
-func (f LogFormat) word() string { return string(f) }
+func (h Heartbeat) word() string     { return string(h) }
+func (a Auth) word() string          { return string(a) }
+func (p ProxyProtocol) word() string { return string(p) }
+func (f LogFormat) word() string     { return string(f) }
 
 // logLevel is a slog.Level by its lower-case name.
 type logLevel slog.Level

@@ -3,12 +3,15 @@ package config
 import (
 	"log/slog"
 	"time"
+
+	"github.com/mqgate/mqgate/conn/clientaddr"
 )
 
 // Groups of settings, in the order of the help.
 const (
 	groupListening = "Listening"
 	groupAdmin     = "Admin interface"
+	groupSource    = "Where clients come from"
 	groupLimits    = "Limits"
 	groupTimeouts  = "Timeouts"
 	groupHeartbeat = "Heartbeat"
@@ -58,6 +61,29 @@ var settings = []setting{
 			"one line. Empty: no token is asked for.",
 	}, fileExpected, parseFileName, func(s *Serve) *string { return &s.AdminTokenFile }),
 
+	wordsOf(setting{
+		name: "trusted-proxies", group: groupSource, placeholder: "ADDRESS", def: "loopback",
+		doc: "Proxies and load balancers whose word about a client's address counts: X-Forwarded-For, read from its end, " +
+			"and the PROXY header. loopback, none, addresses and ranges like 10.0.0.0/8. All clients of a proxy that is not " +
+			"named here count as one address.",
+	}, "of loopback, none, IP addresses and ranges", maxTrustedProxies, func(list []string) error {
+		_, err := clientaddr.ParseTrusted(list)
+		return err
+	}, func(s *Serve) *[]string { return &s.TrustedProxies }),
+	choice(setting{
+		name: "proxy-protocol", group: groupSource, placeholder: "MODE", def: "off",
+		doc: "Whether every connection begins with a header of the PROXY protocol, version 1 or 2, as load balancers " +
+			"write it. on: a connection without one, or from an address that --trusted-proxies does not name, is refused.",
+	}, []ProxyProtocol{ProxyProtocolOff, ProxyProtocolOn}, func(s *Serve) *ProxyProtocol { return &s.ProxyProtocol }),
+	wordsOf(setting{
+		name: "origins", group: groupSource, placeholder: "ORIGIN", def: "any",
+		doc: "Web sites whose pages may connect, by the Origin header: any, none, https://example.com, " +
+			"https://*.example.com. Clients that are no browsers send none and are let in, unless \"required\" is listed.",
+	}, "of any, none, null, required and origins SCHEME://HOST[:PORT]", maxOrigins, func(list []string) error {
+		_, err := clientaddr.ParseOrigins(list)
+		return err
+	}, func(s *Serve) *[]string { return &s.Origins }),
+
 	number(setting{
 		name: "max-connections", group: groupLimits, def: "0",
 		doc: "Open connections. One more is told to go away with close code 1013. 0: as many as the open-file limit " +
@@ -68,6 +94,19 @@ var settings = []setting{
 		doc: "Part of --max-connections that may be open on top of it while those too many are being told. Beyond that " +
 			"the upgrade is refused with 503.",
 	}, "a percentage", 0, 100, parsePercent, Percent.String, func(s *Serve) *Percent { return &s.MaxConnectionsSlack }),
+	number(setting{
+		name: "limit-closes-per-second", group: groupLimits, def: "100",
+		doc: "Clients above --max-connections that are told so each second by close code 1013. The rest are refused with " +
+			"503, since a client that is let in and closed comes back at once.",
+	}, 0, maxPerSecond, func(s *Serve) *int { return &s.LimitClosesPerSecond }),
+	number(setting{
+		name: "max-connections-per-ip", group: groupLimits, def: "0",
+		doc: "Open connections of one address; an IPv6 /64 counts as one. One more is refused with 503. 0: no limit.",
+	}, 0, maxMaxConnections, func(s *Serve) *int { return &s.MaxConnectionsPerIP }),
+	number(setting{
+		name: "handshake-rate-per-ip", group: groupLimits, def: "0",
+		doc: "Upgrades per second of one address; an IPv6 /64 counts as one. One more is refused with 503. 0: no limit.",
+	}, 0, maxPerSecond, func(s *Serve) *int { return &s.HandshakeRatePerIP }),
 	size(setting{
 		name: "max-message-bytes", group: groupLimits, def: "1MiB",
 		doc: "Longest message from a client, in bytes after reassembly. A longer one closes the connection with 1009.",
