@@ -14,7 +14,9 @@ const streamEndedResponse = 'EgJTMhoZcGNhc3QuU3RyZWFtRW5kZWRSZXNwb25zZSoECgJvazE
 
 const silent = () => {};
 const logger = {trace: silent, debug: silent, info: silent, warn: silent, error: silent};
-Date.now = () => 1700000000123; // wallTime of a response is the time between request and response: exactly 0
+// wallTime of a response is the time between request and response. The clock stands, so it is exactly 0; the client reads it
+// by new Date().getTime().
+Date.prototype.getTime = () => 1700000000123;
 
 const sent = [];
 let receive;
