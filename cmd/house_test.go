@@ -352,3 +352,48 @@ func sleeps(fset *token.FileSet, file *ast.File) []string {
 	})
 	return faults
 }
+
+// TestRowsAreProven checks that every row of docs/lifecycle.md is named by a test.
+func TestRowsAreProven(t *testing.T) {
+	t.Chdir("..")
+	page, err := os.ReadFile("docs/lifecycle.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	err = walkGoFiles(".", func(name string, src []byte) error {
+		if strings.HasSuffix(name, "_test.go") {
+			tests.Write(src)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, unproven := rowsWithoutTest(string(page), tests.String())
+	if rows < 40 {
+		t.Errorf("docs/lifecycle.md has %d rows: are they written differently now?", rows)
+	}
+	if len(unproven) > 0 {
+		t.Errorf("rows of docs/lifecycle.md that no test names: %v", unproven)
+	}
+}
+
+// rowsWithoutTest counts the rows of a page (lines that begin with "| L1.2 |") and returns those that tests do not name.
+func rowsWithoutTest(page, tests string) (rows int, unproven []string) {
+	for _, m := range regexp.MustCompile(`(?m)^\| (L\d+\.\d+) \|`).FindAllStringSubmatch(page, -1) {
+		rows++
+		if !regexp.MustCompile(regexp.QuoteMeta(m[1]) + `(\D|$)`).MatchString(tests) {
+			unproven = append(unproven, m[1])
+		}
+	}
+	return rows, unproven
+}
+
+func TestRowsWithoutTest(t *testing.T) {
+	page := "# Title L9.9\n| row | behaviour |\n| L1.1 | one |\n| L1.2 | see L1.3 |\n| L1.10 | ten |\n"
+	rows, unproven := rowsWithoutTest(page, "// L1.10: ...\n// L1.2")
+	if rows != 3 || !slices.Equal(unproven, []string{"L1.1"}) {
+		t.Errorf("%d rows, without a test %v", rows, unproven)
+	}
+}
