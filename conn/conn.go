@@ -189,14 +189,16 @@ func (c *Conn) SendPrepared(p *Prepared) error {
 // full reports whether n bytes more are too many for this connection (L8.3). Only what the kernel did not take counts
 // against the peer, so what has not been offered to it yet is offered first. To a peer that has taken everything a message
 // of any size may be sent: the worker bounds it, and a limit below the size of an answer would close those who read.
+//
+// Of small messages the bookkeeping is larger than the bytes: no more may wait than have as much bookkeeping as the limit.
 func (c *Conn) full(n int) bool {
 	l, most := c.reg.loop, c.reg.cfg.MaxPending
-	if l.Pending(c.slot)+n <= most {
+	if bytes, units := l.Queued(c.slot); bytes+n <= most && units < most/pendingUnit {
 		return false
 	}
 	l.Flush(c.slot)
-	pending := l.Pending(c.slot)
-	return pending > 0 && pending+n > most
+	bytes, units := l.Queued(c.slot)
+	return bytes > 0 && (bytes+n > most || units >= most/pendingUnit)
 }
 
 // slow closes a connection whose peer does not take what it is sent (L8.3): what is unsent is dropped, whole frames of

@@ -251,7 +251,7 @@ func (c *Conn) refuse(ref *handshake.Refusal, head bool) {
 // handshakeTimeout ends a handshake that took too long (L2.7): whoever has begun a request is told why.
 func (c *Conn) handshakeTimeout() {
 	c.reg.stats.HandshakeTO++
-	if c.reg.cfg.Role == frame.RoleServer && c.hs != nil {
+	if c.reg.cfg.Role == frame.RoleServer && (c.hs != nil || c.flags&proxied != 0) {
 		c.refuse(handshake.TimedOut("the request was not complete in time"), false)
 		return
 	}

@@ -15,6 +15,10 @@ const (
 	MinCloseCode = 1000
 	MaxCloseCode = 4999
 
+	// pendingUnit is what a message that waits to be written takes besides its bytes [bytes]. Against: a flood of empty
+	// messages to an echo, by a peer that does not read, would hold nine times what it may.
+	pendingUnit = 16
+
 	// retryAfter is what a refused client is told to wait (L2.6).
 	retryAfter = 5 * time.Second
 

@@ -76,3 +76,36 @@ func TestLargeMessageToSlowReader(t *testing.T) {
 	p.sendClose(3335, "")
 	p.quit()
 }
+
+// L8.3: of empty messages no more may wait than a sixteenth of the limit: at it nothing happens, one above it closes.
+func TestSlowByUnits(t *testing.T) {
+	for name, send := range map[string]func(c *Conn) error{
+		"Send":         func(c *Conn) error { return c.Send(frame.Binary, nil) },
+		"SendPrepared": func(c *Conn) error { return c.SendPrepared(Prepare(frame.Binary, nil)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, noPings, func(cfg *Config) { cfg.MaxPending = testMaxMessage + 16 })
+			p := n.connect()
+			p.SetWindow(0)
+			most := n.cfg.MaxPending / 16
+			n.on(func() {
+				c := n.only()
+				for i := range most {
+					if err := send(c); err != nil {
+						t.Fatalf("message %d of %d: %v", i+1, most, err)
+					}
+				}
+				if err := send(c); !errors.Is(err, ErrSlow) {
+					t.Errorf("message %d: %v", most+1, err)
+				}
+			})
+			p.SetWindow(1 << 20)
+			n.net.Run()
+			if got := p.read(); len(got) != 1 || got[0].String() != `close 3335 "unexpected-close"` {
+				t.Errorf("got %d frames", len(got))
+			}
+			p.sendClose(3335, "")
+			p.quit()
+		})
+	}
+}

@@ -108,17 +108,19 @@ func TestProxyHeaderRefused(t *testing.T) {
 			n.expectNothing()
 		}
 	}
-	// Half a header is a handshake that is not done in time (L2.7).
-	n := newNode(t, trusting, withProxyProtocol)
-	p := n.dialIn()
-	p.Send([]byte("PROXY TCP4 203"))
-	n.advance(n.cfg.HandshakeTimeout + time.Second)
-	if p.read(); !strings.HasPrefix(p.http, "HTTP/1.1 408 ") || n.reg.Stats().HandshakeTO != 1 {
-		t.Errorf("half a header: %q", p.http)
+	// Half a header, or one and nothing behind it, is a handshake that is not done in time (L2.7).
+	for _, sent := range []string{"PROXY TCP4 203", "PROXY TCP4 203.0.113.7 192.0.2.1 4711 8080\r\n"} {
+		n := newNode(t, trusting, withProxyProtocol)
+		p := n.dialIn()
+		p.Send([]byte(sent))
+		n.advance(n.cfg.HandshakeTimeout + time.Second)
+		if p.read(); !strings.HasPrefix(p.http, "HTTP/1.1 408 ") || n.reg.Stats().HandshakeTO != 1 {
+			t.Errorf("%q: %q", sent, p.http)
+		}
+		p.CloseWrite()
+		n.net.Run()
+		n.expectNothing()
 	}
-	p.CloseWrite()
-	n.net.Run()
-	n.expectNothing()
 }
 
 // L2.1: an Origin that is not allowed gets 403, a request without one comes from no web page.

@@ -77,6 +77,7 @@ func TestOwner(t *testing.T) {
 		"PendingBytes":  func() { l.PendingBytes() },
 		"Post":          nil, // any goroutine
 		"PostFunc":      nil, // any goroutine
+		"Queued":        func() { l.Queued(0) },
 		"Reserve":       func() { l.Reserve(0, 1) },
 		"Reset":         func() { l.Reset(0) },
 		"ResumeRead":    func() { l.ResumeRead(0) },

@@ -226,6 +226,15 @@ func (l *Loop) Pending(slot uint32) int {
 	return 0
 }
 
+// Queued returns what Pending does, and the number of units that it is made of: each takes 16 bytes of memory besides.
+func (l *Loop) Queued(slot uint32) (bytes, units int) {
+	l.owner.check()
+	if q := l.at(slot).out; q != nil {
+		return q.bytes, len(q.units) - q.head
+	}
+	return 0, 0
+}
+
 // PendingBytes returns the sum of Pending over all sockets.
 func (l *Loop) PendingBytes() int64 {
 	l.owner.check()

@@ -112,16 +112,13 @@ func TestDrainPace(t *testing.T) {
 		t.Error(err)
 	}
 	p.summary(t, n, 0, 0, 0)
-	// Never ahead of the pace, two ticks of 10 ms for rounding: that is certain, whatever this machine is busy with. And
-	// not all at the end.
+	// Never ahead of the pace, two ticks of 10 ms for rounding: that is certain, whatever this machine is busy with. That
+	// it does not fall behind either is shown in simulated time, where the registry is tested (package conn).
 	slices.Sort(closed)
 	for i, d := range closed {
 		if due := d.Seconds()*1000 + 20; float64(i) > due {
 			t.Fatalf("%d connections were closed after %v", i+1, d)
 		}
-	}
-	if first, last := closed[0], closed[n-1]; closed[n/2]-first > (last-first)*9/10 {
-		t.Errorf("the first after %v, half after %v, the last after %v", first, closed[n/2], last)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// Errors of Parse and Header.Remote. All mean that the connection is to be dropped without an answer: the peer does not
+// Errors of Parse and Header.Remote. All mean that the connection is to be refused: the peer does not
 // speak HTTP yet.
 var (
 	// ErrNoHeader: the connection does not begin with a PROXY header. It came past the load balancer, or the load

@@ -113,8 +113,8 @@ var settings = []setting{
 	}, 1*KiB, 64*MiB, func(s *Serve) *Size { return &s.MaxMessageBytes }),
 	size(setting{
 		name: "max-pending-bytes", group: groupLimits, def: "4MiB",
-		doc: "Bytes that may wait to be written to one client. A consumer that falls further behind is closed with " +
-			"3335. Must exceed --max-message-bytes.",
+		doc: "Bytes that may wait to be written to one client, and sixteen times the messages. A consumer that falls " +
+			"further behind is closed with 3335. Must exceed --max-message-bytes.",
 	}, 2*KiB, 1*GiB, func(s *Serve) *Size { return &s.MaxPendingBytes }),
 	number(setting{
 		name: "max-requests-per-connection", group: groupLimits, def: "256",

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,5 +156,31 @@ func TestWrongFlags(t *testing.T) {
 	}
 	if status, output := runBinary(t, "version"); status != 0 || strings.TrimSpace(output) == "" {
 		t.Errorf("version: exit status %d, %q", status, output)
+	}
+}
+
+// Whoever reads the log may go away: the process lives, and drains when it is told to (L5.5).
+func TestLogReaderGoes(t *testing.T) {
+	t.Parallel()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(mqgateBinary(t), "serve", "--listen", "127.0.0.1:0", "--admin", "", "--log-format", "json")
+	cmd.Env, cmd.Stderr = environ(), write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	line, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil || !strings.Contains(line, `"listening"`) {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = read.Close()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil { // which it logs
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM with a closed log: %v", err)
 	}
 }
