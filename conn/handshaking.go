@@ -16,10 +16,9 @@ import (
 // handshaking is what a connection needs until its upgrade is done and only if it does not come in one piece, or in the
 // client role.
 type handshaking struct {
-	buf      *bytebufferpool.ByteBuffer // what has come so far
-	searched int                        // bytes of buf in which the end of the header block is not
-	dial     *DialConfig                // client role
-	key      [16]byte                   // client role: the nonce
+	buf  *bytebufferpool.ByteBuffer // what has come so far, without its end
+	dial *DialConfig                // client role
+	key  [16]byte                   // client role: the nonce
 }
 
 var (
@@ -42,7 +41,7 @@ func (c *Conn) dropHandshake() {
 func (c *Conn) dropBuffer() {
 	if c.hs != nil && c.hs.buf != nil {
 		bytebufferpool.Put(c.hs.buf)
-		c.hs.buf, c.hs.searched = nil, 0
+		c.hs.buf = nil
 	}
 }
 
@@ -85,37 +84,40 @@ func (c *Conn) handshake(p []byte) []byte {
 	}
 }
 
+// gather returns what has come so far, with p at its end, and how much of it had come before p: p itself when nothing had.
+// No more than most bytes are put together.
+func (c *Conn) gather(p []byte, most int) (all []byte, had int) {
+	if c.hs == nil || c.hs.buf == nil {
+		return p, 0
+	}
+	buf := c.hs.buf
+	had = len(buf.B)
+	buf.B = append(buf.B, p[:min(len(p), most-had)]...)
+	return buf.B, had
+}
+
+// keep keeps what gather returned for the next piece; p is what gather was given.
+func (c *Conn) keep(p []byte) {
+	if hs := c.needHandshake(); hs.buf == nil { // else gather has put it there
+		hs.buf = bytebufferpool.Get()
+		hs.buf.B = append(hs.buf.B, p...)
+	}
+}
+
 // headerBlock collects the header block. Not ok: more is needed, or the connection was refused.
 func (c *Conn) headerBlock(p []byte) (block, rest []byte, ok bool) {
-	if c.hs == nil || c.hs.buf == nil {
-		if len(p) == 0 {
-			return nil, nil, false
-		}
-		end, ref := c.scan(p, 0)
-		switch {
-		case ref != nil:
-			c.refuse(ref, false)
-		case end > 0:
-			return p[:end], p[end:], true
-		default:
-			hs := c.needHandshake()
-			hs.buf = bytebufferpool.Get()
-			hs.buf.B = append(hs.buf.B, p...)
-			hs.searched = len(p)
-		}
+	if len(p) == 0 {
 		return nil, nil, false
 	}
-	hs := c.hs
-	had := len(hs.buf.B)
-	hs.buf.B = append(hs.buf.B, p[:min(len(p), handshake.MaxRequest+1-had)]...)
-	end, ref := c.scan(hs.buf.B, hs.searched)
+	all, had := c.gather(p, handshake.MaxRequest+1)
+	end, ref := c.scan(all, had)
 	switch {
 	case ref != nil:
 		c.refuse(ref, false)
 	case end > 0:
-		return hs.buf.B[:end], p[end-had:], true
+		return all[:end], p[end-had:], true
 	default:
-		hs.searched = len(hs.buf.B)
+		c.keep(p)
 	}
 	return nil, nil, false
 }
@@ -185,7 +187,7 @@ func (r *Registry) endpointOf(path []byte) int {
 }
 
 // admit counts a connection against the limits. over: it is above the soft limit and is to be told so (L2.5); not ok: it
-// is to be refused (L2.6).
+// is to be refused (L2.6), and uncounted.
 func (r *Registry) admit(c *Conn) (over, ok bool) {
 	if r.drain.active {
 		return false, false
@@ -198,7 +200,6 @@ func (r *Registry) admit(c *Conn) (over, ok bool) {
 	c.flags |= counted
 	if n > lim.Soft {
 		if n > lim.Hard || !lim.tell(r.loop.Now()) {
-			r.uncount(c)
 			return false, false
 		}
 		return true, true

@@ -5,7 +5,6 @@ import (
 
 	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/conn/handshake"
-	"github.com/valyala/bytebufferpool"
 )
 
 var (
@@ -16,21 +15,10 @@ var (
 // proxyHeader takes the PROXY header off the beginning of the stream (L2.3) and returns what follows it. Until all of it
 // is there, or when it is refused, the flag proxied stays unset.
 func (c *Conn) proxyHeader(p []byte) (rest []byte) {
-	block, had := p, 0
-	if c.hs != nil && c.hs.buf != nil {
-		buf := c.hs.buf
-		had = len(buf.B)
-		// Parse decides within its limits, so no more than one byte above them is ever kept.
-		buf.B = append(buf.B, p[:min(len(p), clientaddr.MaxHeaderV2+1-had)]...)
-		block = buf.B
-	}
-	h, n, err := clientaddr.Parse(block)
+	all, had := c.gather(p, clientaddr.MaxHeaderV2+1) // Parse decides within its limits
+	h, n, err := clientaddr.Parse(all)
 	if err == nil && n == 0 {
-		if had == 0 {
-			hs := c.needHandshake()
-			hs.buf = bytebufferpool.Get()
-			hs.buf.B = append(hs.buf.B, p...)
-		}
+		c.keep(p)
 		return nil
 	}
 	var remote netip.AddrPort

@@ -219,11 +219,8 @@ func (l *Loop) Flush(slot uint32) {
 
 // Pending returns the bytes queued for slot that the kernel has not taken.
 func (l *Loop) Pending(slot uint32) int {
-	l.owner.check()
-	if q := l.at(slot).out; q != nil {
-		return q.bytes
-	}
-	return 0
+	bytes, _ := l.Queued(slot)
+	return bytes
 }
 
 // Queued returns what Pending does, and the number of units that it is made of: each takes 16 bytes of memory besides.

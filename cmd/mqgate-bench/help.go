@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/mqgate/mqgate/bench"
+	"github.com/mqgate/mqgate/cmd/internal/prose"
 )
 
 // helpWidth is the width of the help in columns, whatever the terminal has.
@@ -89,7 +90,7 @@ func paragraph(b *strings.Builder, text string) {
 		b.WriteString(text + "\n")
 		return
 	}
-	for _, line := range wrap(text, helpWidth) {
+	for _, line := range prose.Wrap(text, helpWidth) {
 		b.WriteString(line + "\n")
 	}
 }
@@ -100,27 +101,9 @@ func columns(b *strings.Builder, left string, width int, texts ...string) {
 		if text == "" {
 			continue
 		}
-		for _, line := range wrap(text, helpWidth-width-4) {
+		for _, line := range prose.Wrap(text, helpWidth-width-4) {
 			fmt.Fprintf(b, "  %-*s  %s\n", width, left, line)
 			left = ""
 		}
 	}
-}
-
-// wrap breaks text at spaces into lines of at most width columns, where words allow.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case len(line)+1+len(word) > width:
-			lines = append(lines, line)
-			line = word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"github.com/mqgate/mqgate/cmd/internal/prose"
 )
 
 // HelpWidth is the width of the help in columns. It does not depend on the terminal, so that the help is the same in a
@@ -78,7 +79,7 @@ func (w *helpWriter) paragraphs(text string) {
 			w.line(p)
 			continue
 		}
-		for _, line := range wrap(p, HelpWidth) {
+		for _, line := range prose.Wrap(p, HelpWidth) {
 			w.line(line)
 		}
 	}
@@ -87,7 +88,7 @@ func (w *helpWriter) paragraphs(text string) {
 // columns writes left, and text wrapped beside it.
 func (w *helpWriter) columns(left string, leftWidth int, paragraphs ...string) {
 	for _, p := range paragraphs {
-		for _, line := range wrap(p, HelpWidth-leftWidth-4) {
+		for _, line := range prose.Wrap(p, HelpWidth-leftWidth-4) {
 			w.line("  " + left + strings.Repeat(" ", leftWidth-len(left)+2) + line)
 			left = ""
 		}
@@ -148,22 +149,4 @@ func flagFoot(s *setting) string {
 		foot += "; " + s.rangeDoc
 	}
 	return foot + "; $" + s.env() + "]"
-}
-
-// wrap breaks text at spaces into lines of at most width columns, where words allow.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == "":
-			line = word
-		case len(line)+1+len(word) > width:
-			lines = append(lines, line)
-			line = word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
 }
