@@ -39,6 +39,20 @@ type Stats struct {
 	Tasks                    uint64
 }
 
+// Add adds the counters of o to s.
+func (s *Stats) Add(o *Stats) {
+	s.Accepts += o.Accepts
+	s.AcceptsRefused += o.AcceptsRefused
+	s.AcceptPauses += o.AcceptPauses
+	s.AcceptPaused += o.AcceptPaused
+	s.Turns += o.Turns
+	s.Reads += o.Reads
+	s.Writes += o.Writes
+	s.BytesReceived += o.BytesReceived
+	s.BytesSent += o.BytesSent
+	s.Tasks += o.Tasks
+}
+
 // Loop is one reactor. All methods must be called on its goroutine, except Post, PostFunc and Index.
 type Loop struct {
 	owner    owner

@@ -29,25 +29,11 @@ func (g *gateway) counts() (c counts) {
 		m := g.mq.Stats(r.Loop())
 		c.conn.Add(&s.Conn)
 		c.mq.Add(&m)
-		addLoop(&c.loop, &s.Loop)
+		c.loop.Add(&s.Loop)
 		c.pending += s.Pending
 		c.drift += s.Drift
 	})
 	return c
-}
-
-// addLoop adds the counters of one loop.
-func addLoop(sum, s *loop.Stats) {
-	sum.Accepts += s.Accepts
-	sum.AcceptsRefused += s.AcceptsRefused
-	sum.AcceptPauses += s.AcceptPauses
-	sum.AcceptPaused += s.AcceptPaused
-	sum.Turns += s.Turns
-	sum.Reads += s.Reads
-	sum.Writes += s.Writes
-	sum.BytesReceived += s.BytesReceived
-	sum.BytesSent += s.BytesSent
-	sum.Tasks += s.Tasks
 }
 
 // collector gives the counters to Prometheus. docs/metrics.md describes each; a test keeps the two in step.
