@@ -10,7 +10,6 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/mqgate/mqgate/conn"
-	"github.com/mqgate/mqgate/loop"
 	"github.com/mqgate/mqgate/mq"
 	"github.com/mqgate/mqgate/mq/wire"
 	"github.com/prometheus/client_golang/prometheus"
