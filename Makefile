@@ -7,6 +7,8 @@ NPM      ?= npm
 PACKAGES ?= ./...
 # Time for each fuzz target, as go test -fuzztime takes it.
 FUZZTIME ?= 10s
+# How many seeds `make sim` runs.
+SEEDS    ?= 10000
 # Flags for mqgate serve in `make run`, e.g. make run ARGS='--log-level debug'
 ARGS     ?=
 
@@ -21,7 +23,7 @@ E2E_DEPS := $(E2E_NODE)/node_modules/.installed
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/mqgate and bin/mqgate-bench
@@ -36,6 +38,11 @@ run: ## build, then serve on 127.0.0.1:8080 (admin on :9090); flags in ARGS
 test: e2e-deps ## all tests
 	$(GO) test $(PACKAGES)
 
+.PHONY: browser-test
+browser-test: e2e-deps ## the gateway as pages in headless Chromium see it
+	@command -v chromium >/dev/null || { echo "make browser-test: no chromium here (Debian: apt-get install --no-install-recommends chromium)" >&2; exit 1; }
+	$(GO) test -tags browser ./cmd/mqgate/e2e -run '^TestBrowser'
+
 .PHONY: race
 race: e2e-deps ## all tests under the race detector
 	$(GO) test -race $(PACKAGES)
@@ -43,6 +50,10 @@ race: e2e-deps ## all tests under the race detector
 .PHONY: invariants
 invariants: e2e-deps ## all tests with ownership of buffers and loops checked
 	$(GO) test -tags invariants $(PACKAGES)
+
+.PHONY: sim
+sim: ## the simulation of the whole gateway, SEEDS (10000) runs of it
+	$(GO) test ./mq/sim -run TestSimulation -sim.seeds=$(SEEDS)
 
 # go test takes one fuzz target of one package at a time.
 .PHONY: fuzz
@@ -54,9 +65,52 @@ fuzz: ## every fuzz target for FUZZTIME (10s) each
 		$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
 	done
 
-.PHONY: bench
-bench: ## Go benchmarks
+.PHONY: gobench
+gobench: ## Go benchmarks of all packages
 	$(GO) test -run='^$$' -bench=. -benchmem $(PACKAGES)
+
+# The servers of the comparison: bench/peers says what each is. The first one is what ratios are to.
+PEER_NODE  := bench/peers/node
+PEER_DEPS  := $(PEER_NODE)/node_modules/.installed
+PEER_FLAGS := --peer 'mqgate=bin/mqgate serve --listen 127.0.0.1:0 --admin= --echo-path /echo' \
+	--peer 'floor=bin/peers floor' --peer 'netpoll=bin/peers netpoll' --peer 'gobwas=bin/peers gobwas' \
+	--peer 'gws=bin/peers gws' --peer 'gorilla=bin/peers gorilla' --peer 'fasthttp=bin/peers fasthttp' \
+	--peer 'coder=bin/peers coder' --peer 'ws=node $(PEER_NODE)/server.js --listen 127.0.0.1:0'
+# How often each server has its turn, and how long a turn is measured.
+ROUNDS     ?= 3
+BENCH_TIME ?= 5s
+
+.PHONY: peers
+peers: $(PEER_DEPS) ## bin/peers and what is on Node: the servers to compare with
+	cd bench/peers && $(GO) build -trimpath -o ../../bin/ .
+
+$(PEER_DEPS): $(PEER_NODE)/package.json $(PEER_NODE)/package-lock.json $(PEER_NODE)/.npmrc
+	cd $(PEER_NODE) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: peers-test
+peers-test: build peers ## each server to compare with: vet, tests, 100 connections that echo both kinds of messages
+	cd bench/peers && $(GO) vet ./... && $(GO) test ./...
+	staticcheck=$$($(GO) tool -n staticcheck) && cd bench/peers && $$staticcheck ./...
+	bin/mqgate-bench compare echo --connections 100 --rounds 1 --warmup 0s --duration 200ms $(PEER_FLAGS)
+	bin/mqgate-bench compare echo --connections 100 --rounds 1 --warmup 0s --duration 200ms --kind text --payload 20000 $(PEER_FLAGS)
+
+.PHONY: bench
+bench: build peers ## the comparison of docs/benchmarks.md: ROUNDS (3) of BENCH_TIME (5s), a quarter of an hour on a quiet machine
+	bin/mqgate-bench compare echo --connections 1000 --payload 128 --duration $(BENCH_TIME) --rounds $(ROUNDS) \
+		--json bin/bench-echo-128.json --markdown docs/benchmarks.md#echo-128 $(PEER_FLAGS)
+	bin/mqgate-bench compare echo --connections 100 --payload 16KiB --duration $(BENCH_TIME) --rounds $(ROUNDS) \
+		--json bin/bench-echo-16k.json --markdown docs/benchmarks.md#echo-16k $(PEER_FLAGS)
+	bin/mqgate-bench compare connect --path /ws --connections 10000 --duration $(BENCH_TIME) --rounds $(ROUNDS) \
+		--json bin/bench-idle.json --markdown docs/benchmarks.md#idle $(PEER_FLAGS)
+
+# Least of COUNT runs of each; docs/frames.md says how to read it.
+COUNT ?= 6
+.PHONY: microbench
+microbench: ## frames beside a plain copy, gobwas/ws and lxzan/gws: ratios
+	@mkdir -p bin; $(GO) test ./frame -run='^$$' -bench='^Benchmark(Reader|Mask|Build|UTF8)$$' -benchtime=60ms -count=$(COUNT) >bin/microbench.txt || \
+		{ cat bin/microbench.txt; exit 1; }
+	@awk -f frame/ratios.awk bin/microbench.txt
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck; with and without the tag invariants
@@ -64,6 +118,7 @@ lint: ## gofmt, go vet, staticcheck; with and without the tag invariants
 	if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet $(PACKAGES)
 	$(GO) vet -tags invariants $(PACKAGES)
+	$(GO) vet -tags browser ./cmd/mqgate/e2e
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) tool staticcheck -tags invariants $(PACKAGES)
 
@@ -76,4 +131,4 @@ $(E2E_DEPS): $(E2E_NODE)/package.json $(E2E_NODE)/package-lock.json $(E2E_NODE)/
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin $(E2E_NODE)/node_modules
+	rm -rf bin $(E2E_NODE)/node_modules $(PEER_NODE)/node_modules

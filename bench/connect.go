@@ -20,7 +20,7 @@ type connectLoad struct {
 
 func newConnectLoad(r *run, d *driver) load {
 	l := &connectLoad{d: d, echo: r.o.BurstEcho,
-		v: verifier{size: r.o.BurstBytes, text: r.o.Text, index: d.index, loops: d.loops}}
+		v: verifier{sizes: FixedSize(r.o.BurstBytes), text: r.o.Text, index: d.index, loops: d.loops}}
 	if r.o.BurstBytes > 0 {
 		l.v.trackers = make([]tracker, len(d.clients))
 	}
@@ -43,7 +43,7 @@ func (l *connectLoad) burst() {
 		if c == nil {
 			continue
 		}
-		p, err := c.Reserve(l.v.op(), l.v.size)
+		p, err := c.Reserve(l.v.op(), l.v.next(i))
 		if err != nil {
 			continue // closing: OnClose counts it
 		}

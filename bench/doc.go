@@ -13,6 +13,18 @@
 //	close    every connection with code 1000, so many at a time; what does not answer is cut off
 //	report   counters of all loops, together with what /proc says about the server
 //
+// Two kinds of connections have to break the rules, which a conn.Conn does not do: those of the scenario churn and the
+// stalled ones beside an echo. They are sockets of package loop with a frame reader (churner), each with a plan that
+// follows from the seed and its number. What churn then demands of the server is in checks.go.
+//
+// What is sent when is the business of a flow (flow.go), which echo, request and broadcast share: each of them is an
+// exchange that sends the next message of a connection and knows how many are in flight. MQ messages are built and read by
+// envelopes, and what connections have to do before they can send (authenticate, join a room) are steps of a greeter
+// (setup.go). With Options.Charts the coordinator collects a series of points, from which WriteHTML draws.
+//
 // A new scenario is an entry in the table of scenarios: a load, which lives on the loops, and a measure function, which
 // runs on the coordinator.
+//
+// Compare runs one of the scenarios that any server can be asked for against several of them in turns. The servers of
+// other people are in the folder peers, a module of its own.
 package bench

@@ -48,11 +48,15 @@ type tally struct {
 	missing        uint64 // messages sent that have not come back
 	wrong          uint64
 	duplicate      uint64
+	late           uint64 // answers after their time
+	unanswered     uint64 // requests of senders, in a broadcast
 	unsent         uint64 // due and not sent, because those before them were still on their way
 	pings          uint64 // pings answered
 	sockets        int64
-	latency        *hdrhistogram.Histogram // [ns]; of what the scenario measures
-	opening        *hdrhistogram.Histogram // [ns] from connect(2) to the end of the upgrade
+	latency        *hdrhistogram.Histogram   // [ns]; of what the scenario measures
+	slices         []*hdrhistogram.Histogram // latency, apart by slice: see stalled
+	opening        *hdrhistogram.Histogram   // [ns] from connect(2) to the end of the upgrade
+	spread         *hdrhistogram.Histogram   // [ns] of a broadcast, to its last member; nil: none
 }
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1000, maxLatency, 3) }
@@ -99,7 +103,19 @@ type driver struct {
 	opened, closed uint64
 	open           uint64
 	opening        *hdrhistogram.Histogram
+	recent         *hdrhistogram.Histogram // of what the scenario measures, since the last point of the series; nil: none
 }
+
+// connOf returns connection i when it is open, else nil.
+func (d *driver) connOf(i uint32) *conn.Conn {
+	if d.clients[i].state != clientOpen {
+		return nil
+	}
+	return d.reg.Get(d.clients[i].ref)
+}
+
+// number returns the number of connection i over all loops.
+func (d *driver) number(i uint32) uint32 { return i*uint32(d.loops) + uint32(d.index) }
 
 // share returns how many of n things the loop has when they are dealt out in turn.
 func (d *driver) share(n int) int { return (n - d.index + d.loops - 1) / d.loops }
@@ -197,7 +213,11 @@ func (d *driver) onOpen(c *conn.Conn) {
 	cl.ref, cl.state = c.Ref(), clientOpen
 	d.opened++
 	d.open++
-	record(d.opening, d.loop.Clock()-cl.dialled)
+	took := d.loop.Clock() - cl.dialled
+	record(d.opening, took)
+	if _, ok := d.load.(*connectLoad); ok {
+		d.recordRecent(took)
+	}
 	if d.closing { // the run was broken off while this one was being opened
 		_ = c.Close(1000, "", conn.CauseLocal) // it is open, and the code may be sent
 		cl.state = clientClosing

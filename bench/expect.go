@@ -57,12 +57,41 @@ var metrics = []metric{
 	{"duplicate", unitCount, func(r *Report) *float64 { return number(r.Duplicate) }},
 	{"messages", unitCount, func(r *Report) *float64 { return number(r.Messages) }},
 	{"rate", unitCount, func(r *Report) *float64 { return number(r.RatePerSecond) }},
+	{"late", unitCount, func(r *Report) *float64 {
+		if r.Late == nil {
+			return nil
+		}
+		return number(*r.Late)
+	}},
+	{"spread_p50", unitDuration, func(r *Report) *float64 { return seconds(r.spread().P50) }},
+	{"spread_p99", unitDuration, func(r *Report) *float64 { return seconds(r.spread().P99) }},
+	{"spread_max", unitDuration, func(r *Report) *float64 { return seconds(r.spread().Max) }},
+	{"phase_peak", unitCount, func(r *Report) *float64 {
+		if r.Heartbeat == nil {
+			return nil
+		}
+		return r.Heartbeat.PhasePeak
+	}},
+	{"best_rate", unitCount, func(r *Report) *float64 {
+		if r.Ramp == nil {
+			return nil
+		}
+		return number(r.Ramp.BestRate)
+	}},
 	{"pings", unitCount, func(r *Report) *float64 { return number(r.PingsAnswered) }},
 	{"rss_bytes", unitBytes, func(r *Report) *float64 { return r.Server.RSSBytes }},
 	{"rss_bytes_per_connection", unitBytes, func(r *Report) *float64 { return r.Server.RSSBytesPerConnection }},
 	{"rss_bytes_per_connection_after_burst", unitBytes, func(r *Report) *float64 { return r.Server.RSSBytesPerConnectionAfterBurst }},
 	{"server_cpu_us_per_message", unitCount, func(r *Report) *float64 { return r.Server.CPUMicrosPerMessage }},
 	{"client_cpu_us_per_message", unitCount, func(r *Report) *float64 { return r.Client.CPUMicrosPerMessage }},
+}
+
+// spread returns the times to the last member of a broadcast, empty when there are none.
+func (p *Report) spread() Latency {
+	if p.Broadcast == nil {
+		return Latency{}
+	}
+	return p.Broadcast.Spread
 }
 
 // MetricNames returns the names that an expectation may begin with.

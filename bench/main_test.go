@@ -23,6 +23,12 @@ type echoServer struct {
 	misbehave func(c *conn.Conn, n int, op frame.OpCode, p []byte) bool
 	onOpen    func(c *conn.Conn)
 	ping      time.Duration // 0: so seldom that no test sees one
+	short     bool          // short timeouts, which a stopped reader and a silent one run into
+	write     time.Duration // WriteTimeout; 0: 10 s, with short 1 s
+	pending   int           // MaxPending; 0: 4 MiB
+	meta      []string      // MetaHeaders
+
+	server *conn.Server
 
 	messages map[conn.Ref]int
 	ended    [5000]atomic.Int64 // connections, by close code
@@ -52,15 +58,21 @@ func (s *echoServer) serve(t *testing.T) {
 	t.Helper()
 	s.messages = map[conn.Ref]int{}
 	s.ping = cmp.Or(s.ping, time.Minute)
-	server, err := conn.NewServer(&conn.Config{
+	cfg := &conn.Config{
 		Role: frame.RoleServer, Endpoints: []conn.Endpoint{{Path: "/echo", Handler: s, MaxMessage: 1 << 20}},
 		HandshakeTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second,
-		PingInterval: s.ping, MaxPending: 4 << 20,
-	}, conn.ServerConfig{Loops: 1})
+		PingInterval: s.ping, MaxPending: cmp.Or(s.pending, 4<<20), MetaHeaders: s.meta,
+	}
+	if s.short {
+		cfg.HandshakeTimeout, cfg.CloseTimeout, cfg.WriteTimeout = 4*time.Second, time.Second/2, time.Second
+	}
+	cfg.WriteTimeout = cmp.Or(s.write, cfg.WriteTimeout)
+	server, err := conn.NewServer(cfg, conn.ServerConfig{Loops: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
+	s.server = server
 	if s.addr, err = server.Listen(netip.MustParseAddrPort("127.0.0.1:0"), 1024); err != nil {
 		t.Fatal(err)
 	}

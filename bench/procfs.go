@@ -69,6 +69,25 @@ func parseStat(text string) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, nil
 }
 
+// parseBusy returns the processor time of all processors in which some process ran, from the first line of /proc/stat: all
+// but idle, iowait, interrupts and what another virtual machine had.
+func parseBusy(text string) (time.Duration, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	f := strings.Fields(line) // cpu user nice system idle ...
+	if len(f) < 5 || f[0] != "cpu" {
+		return 0, fmt.Errorf("the first line is %q", line)
+	}
+	var ticks uint64
+	for _, field := range f[1:4] {
+		n, err := strconv.ParseUint(field, 10, 56)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick, nil
+}
+
 // tcpListen is the state of a listening socket in /proc/net/tcp (TCP_LISTEN).
 const tcpListen = "0A"
 

@@ -53,6 +53,21 @@ type Report struct {
 	Loops          int       `json:"loops"`
 	Sources        int       `json:"sources"` // source addresses named; 0: automatic
 	Expect         []Outcome `json:"expect"`
+
+	// PayloadSizes is the distribution of sizes, when there is one; PayloadBytes is then the largest.
+	PayloadSizes string           `json:"payload_sizes,omitempty"`
+	Late         *uint64          `json:"late,omitempty"` // of request: answers after --answer-timeout
+	RequestType  string           `json:"request_type,omitempty"`
+	Broadcast    *BroadcastReport `json:"broadcast,omitempty"`
+	Heartbeat    *HeartbeatReport `json:"heartbeat,omitempty"`
+	Ramp         *RampReport      `json:"ramp,omitempty"`
+
+	Stalled *StalledReport `json:"stalled,omitempty"` // of echo with --stalled
+
+	Churn *ChurnReport `json:"churn,omitempty"` // of scenario churn
+
+	series *series                 // for WriteHTML; nil: not collected
+	hist   *hdrhistogram.Histogram // Latency whole [ns]
 }
 
 // Latency is of messages (echo) or of opening a connection (connect) [ms].
@@ -102,6 +117,13 @@ func (r *run) report(interrupted bool) *Report {
 	for code, n := range t.lost {
 		p.LostByCode[strconv.Itoa(int(code))] = n
 	}
+	if r.churn != nil {
+		r.churn.report(p)
+	}
+	p.series, p.hist, p.PayloadSizes = r.series, t.latency, o.Sizes.String()
+	if o.Scenario == scenarioRequest || o.Scenario == scenarioRamp && o.RampOf == scenarioRequest {
+		p.Late, p.RequestType = &t.late, o.RequestType
+	}
 	p.Lost = p.LostConnections + p.LostMessages
 	if o.Scenario == scenarioConnect {
 		p.Payload, p.Depth = o.BurstBytes, 0
@@ -113,15 +135,27 @@ func (r *run) report(interrupted bool) *Report {
 		took := max(0, r.measuredTo.Sub(r.measuredFrom)) // broken off before it began: 0
 		p.DurationSeconds = round(took.Seconds(), 3)
 		p.Client.CPUSeconds = round(r.clientCPU.Seconds(), 3)
-		if o.Scenario != scenarioConnect && took > 0 {
+		if o.Scenario != scenarioConnect && o.Scenario != scenarioChurn && took > 0 {
 			p.RatePerSecond = round(float64(t.messages)/took.Seconds(), 1)
 		}
-		if t.messages > 0 {
+		if o.Scenario != scenarioChurn && t.messages > 0 {
 			p.Client.CPUMicrosPerMessage = number(round(micros(r.clientCPU)/float64(t.messages), 3))
 		}
 	}
 	r.reportServer(p)
-	p.OK = p.Failed == 0 && p.Lost == 0 && p.Wrong == 0 && p.Duplicate == 0 && !interrupted
+	if r.stalled != nil {
+		r.stalled.report(p, t.slices)
+	}
+	switch o.Scenario {
+	case scenarioBroadcast:
+		p.Broadcast = r.broadcastReport(p, t)
+		p.LostMessages += t.unanswered
+		p.Lost += t.unanswered
+	case scenarioHeartbeat:
+		p.Heartbeat = r.heartbeatReport()
+	}
+	p.Ramp = r.ramp
+	p.OK = (p.Ramp == nil || p.Ramp.ok()) && t.late == 0 && (p.Churn == nil || p.Churn.ok()) && (p.Stalled == nil || p.Stalled.ok()) && p.Failed == 0 && p.Lost == 0 && p.Wrong == 0 && p.Duplicate == 0 && !interrupted
 	for _, e := range o.Expect {
 		outcome := e.check(p)
 		p.Expect = append(p.Expect, outcome)
@@ -152,7 +186,7 @@ func (r *run) reportServer(p *Report) {
 	}
 	if r.serverCPUKnown && !r.measuredTo.IsZero() {
 		s.CPUSeconds = number(round(r.serverCPU.Seconds(), 3))
-		if p.Messages > 0 {
+		if p.Messages > 0 && p.Churn == nil {
 			s.CPUMicrosPerMessage = number(round(micros(r.serverCPU)/float64(p.Messages), 3))
 		}
 	}
@@ -196,7 +230,11 @@ func (p *Report) WriteText(w io.Writer) error {
 	if p.Interrupted {
 		line("", "broken off: what follows is of the part before")
 	}
-	line("connections", "%d of %d opened in %.1f s, %d failed, %d lost", p.Opened, p.Connections, p.OpenSeconds, p.Failed, p.LostConnections)
+	if p.Churn != nil {
+		p.Churn.write(line, p.OpenSeconds, p.RatePerSecond)
+	} else {
+		line("connections", "%d of %d opened in %.1f s, %d failed, %d lost", p.Opened, p.Connections, p.OpenSeconds, p.Failed, p.LostConnections)
+	}
 	for _, text := range byCount(p.Failures) {
 		line("", "  %d failed: %s", p.Failures[text], text)
 	}
@@ -206,13 +244,18 @@ func (p *Report) WriteText(w io.Writer) error {
 	if p.PingsAnswered > 0 {
 		line("pings", "%d answered, %.2f per connection", p.PingsAnswered, float64(p.PingsAnswered)/float64(max(p.Opened, 1)))
 	}
-	if p.MessagesSent > 0 {
+	if p.MessagesSent > 0 && p.Churn == nil {
 		rate := ""
 		if p.Scenario != scenarioConnect {
 			rate = fmt.Sprintf(" in %.1f s: %.0f per second", p.DurationSeconds, p.RatePerSecond)
 		}
-		line("messages", "%d of %d bytes%s", p.Messages, p.Payload, rate)
-		line("", "%d lost, %d duplicate, %d wrong (of %d sent in all phases)", p.LostMessages, p.Duplicate, p.Wrong, p.MessagesSent)
+		size := cmp.Or(p.PayloadSizes, strconv.Itoa(p.Payload))
+		line("messages", "%d of %s bytes%s", p.Messages, size, rate)
+		late := ""
+		if p.Late != nil {
+			late = fmt.Sprintf("%d late, ", *p.Late)
+		}
+		line("", "%d lost, %s%d duplicate, %d wrong (of %d sent in all phases)", p.LostMessages, late, p.Duplicate, p.Wrong, p.MessagesSent)
 		if p.MessagesUnsent > 0 {
 			line("", "%d were due and not sent: the server did not keep up with the rate", p.MessagesUnsent)
 		}
@@ -223,6 +266,18 @@ func (p *Report) WriteText(w io.Writer) error {
 			of = "opening took"
 		}
 		line(of, "p50 %.3f ms, p90 %.3f, p99 %.3f, p99.9 %.3f, max %.3f", *l.P50, *l.P90, *l.P99, *l.P999, *l.Max)
+	}
+	if p.Broadcast != nil {
+		p.Broadcast.write(line)
+	}
+	if p.Heartbeat != nil {
+		p.Heartbeat.write(line)
+	}
+	if p.Ramp != nil {
+		p.Ramp.write(line)
+	}
+	if p.Stalled != nil {
+		p.Stalled.write(line)
 	}
 	p.writeServer(line)
 	if p.Client.CPUMicrosPerMessage != nil {

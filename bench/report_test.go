@@ -135,7 +135,7 @@ func TestShare(t *testing.T) {
 func TestSchedule(t *testing.T) {
 	for _, connections := range []int{1, 2, 3, 7} {
 		for _, gap := range []float64{1000, 333.3333, 1e6 / 7} {
-			e := &echoLoad{d: &driver{clients: make([]client, connections)}, start: 5000, gap: gap}
+			e := &flow{n: connections, start: 5000, gap: gap}
 			for now := int64(4000); now < 5000+int64(40*gap); now += max(1, int64(gap/3)) {
 				sum := int64(0)
 				for i := range uint32(connections) {
@@ -162,8 +162,9 @@ func TestSchedule(t *testing.T) {
 // What an open loop could not send enters the latencies with the time that it has waited.
 func TestUnsent(t *testing.T) {
 	const ms = int64(time.Millisecond)
-	e := &echoLoad{d: &driver{clients: []client{{state: clientOpen}, {state: clientEnded}}}, start: 0, from: 10 * ms, to: 50 * ms, gap: float64(ms),
-		latency: newHistogram(), v: verifier{trackers: []tracker{{sent: 3}, {}}}}
+	d := &driver{clients: []client{{state: clientOpen}, {state: clientEnded}}}
+	e := &echoLoad{flow: newFlow(d, 2, 1), v: verifier{trackers: []tracker{{sent: 8}, {}}}}
+	e.x, e.from, e.to, e.gap, e.base = e, 10*ms, 50*ms, float64(ms), []uint32{5, 0}
 	e.countUnsent()
 	// On connection 0 messages 0, 1, ... 24 are due at 0, 2, ... 48 ms; three were sent. The other connection is gone.
 	if e.unsent != 22 {

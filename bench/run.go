@@ -4,15 +4,22 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/mq/wire"
 )
 
 const (
-	scenarioConnect = "connect"
-	scenarioEcho    = "echo"
+	scenarioConnect   = "connect"
+	scenarioEcho      = "echo"
+	scenarioRequest   = "request"
+	scenarioBroadcast = "broadcast"
+	scenarioHeartbeat = "heartbeat"
+	scenarioRamp      = "ramp"
+	scenarioChurn     = "churn"
 )
 
 // Scenario is a kind of load.
@@ -23,7 +30,13 @@ type Scenario struct {
 	load    func(r *run, d *driver) load       // made before the loops run
 	measure func(ctx context.Context, r *run)  // on the coordinator; returns early when ctx ends
 	rate    func(o *Options) (opening float64) // connections opened per second; 0: as fast as possible
+
+	// alone, if set, is all of the scenario: it has connections of its own kind.
+	alone func(ctx context.Context, r *run, addr netip.AddrPort, sources []netip.Addr) error
 }
+
+// noRate: connections are opened as fast as possible.
+func noRate(*Options) float64 { return 0 }
 
 var scenarios = []Scenario{
 	{
@@ -36,7 +49,36 @@ var scenarios = []Scenario{
 		Name: scenarioEcho,
 		Doc:  "Send messages on every connection to a path that echoes, check each echo byte for byte: rate, latency, CPU.",
 		load: newEchoLoad, measure: measureEcho,
-		rate: func(*Options) float64 { return 0 },
+		rate: noRate,
+	},
+	{
+		Name: scenarioRequest,
+		Doc:  "Send MQ requests on every connection and check their answers, in whatever order they come: lost, late, duplicate, wrong; rate, latency, CPU.",
+		load: newRequestLoad, measure: measureRequest,
+		rate: noRate,
+	},
+	{
+		Name: scenarioBroadcast,
+		Doc:  "Have one member of every room send chat messages that all its members must get once: deliveries, latency, time to the last member.",
+		load: newBroadcastLoad, measure: measureBroadcast,
+		rate: noRate,
+	},
+	{
+		Name: scenarioHeartbeat,
+		Doc:  "Hold connections that only answer pings: do pings come at the interval, spread over it, and how long is a round trip?",
+		load: newHeartbeatLoad, measure: measureHeartbeat,
+		rate: noRate,
+	},
+	{
+		Name: scenarioRamp,
+		Doc:  "Find the highest rate of echoes or requests at which p99 stays within --p99.",
+		load: newRampLoad, measure: measureRamp,
+		rate: noRate,
+	},
+	{
+		Name:  scenarioChurn,
+		Doc:   "Open connections, talk, end them in every bad way there is, and check that the server's accounts balance and nothing of them stays.",
+		alone: runChurn,
 	},
 }
 
@@ -54,6 +96,13 @@ type run struct {
 
 	base, idle, afterBurst *memory // of the server: after the warm-up connections; with all of them; after a burst
 	peak                   int64   // highest RssAnon seen
+	churn                  *churn
+	stalled                *stalled
+	ramp                   *RampReport
+	rooms                  []*chatRoom // of a broadcast
+	series                 *series     // nil: no charts are wanted
+	self                   process
+	status                 func() string // for the progress; nil: of the drivers
 	burst                  bool
 	kernel                 KernelTCP // when the server's memory was last read
 	openTime               time.Duration
@@ -66,7 +115,7 @@ type run struct {
 // Run runs a scenario and returns what it found; progress may be nil. When ctx ends the run is broken off in good order
 // and the report says so. The error is for what kept it from beginning. Options must have passed Validate.
 func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Report, error) {
-	r := &run{o: &o, progress: progress}
+	r := &run{o: &o, progress: progress, self: process{os.Getpid()}}
 	if progress == nil {
 		r.progress = &Progress{}
 	}
@@ -83,7 +132,11 @@ func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Repor
 	if err != nil {
 		return nil, err
 	}
-	sources, err := sourcesFor(o.Sources, addr.Addr(), o.Connections, sys.Ports)
+	places := o.Connections
+	if o.Scenario == scenarioChurn && len(o.Sources) == 0 && addr.Addr().Is4() && addr.Addr().IsLoopback() {
+		places = max(places, churnSources*perSource)
+	}
+	sources, err := sourcesFor(o.Sources, addr.Addr(), places, sys.Ports)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +150,28 @@ func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Repor
 			return nil, fmt.Errorf("flag --server-pid: %d: %w", o.ServerPID, err)
 		}
 	}
+	if r.scenario.alone != nil {
+		if o.Charts {
+			r.startSeries(time.Now())
+		}
+		if err := r.scenario.alone(ctx, r, addr, sources); err != nil {
+			return nil, err
+		}
+		return r.report(ctx.Err() != nil), nil
+	}
+	if o.Stalled > 0 {
+		if r.stalled, err = newStalled(r, addr, sources); err != nil {
+			return nil, err
+		}
+		defer r.stalled.group.Stop()
+	}
 	if err := r.start(addr, sources); err != nil {
 		return nil, err
 	}
 	defer r.clients.Stop()
+	if o.Charts {
+		r.startSeries(time.Now())
+	}
 	r.open(ctx)
 	if ctx.Err() == nil {
 		r.scenario.measure(ctx, r)
@@ -118,8 +189,18 @@ func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
 		Role: frame.RoleClient, Heartbeat: conn.HeartbeatOff, PingInterval: time.Minute, // none is sent
 		HandshakeTimeout: handshakeTimeout, CloseTimeout: closeTimeout, WriteTimeout: writeTimeout,
 	}
-	limit := max(size, minMessageLimit)
+	limit := max(size, minMessageLimit, o.Members*memberBytes)
+	if o.Scenario == scenarioRequest || o.Scenario == scenarioBroadcast || o.Scenario == scenarioRamp {
+		size = wire.TextSize(max(size, len(o.RequestPayload)) + envelopeBytes)
+		limit = max(limit, 2*size)
+	}
 	cfg.MaxPending = (limit+frame.MaxHeader)*2 + (size+frame.MaxHeader)*o.Depth
+	if o.Scenario == scenarioHeartbeat {
+		cfg.OnPing = func(c *conn.Conn) { r.drivers[c.Registry().Loop().Index()].load.(*heartbeatLoad).pinged(c.User) }
+		if o.ClientPings > 0 {
+			cfg.Heartbeat, cfg.PingInterval = conn.HeartbeatServer, o.ClientPings // it pings, whatever its role
+		}
+	}
 	router := &router{}
 	cfg.Endpoints = []conn.Endpoint{{Path: o.Target.Path, Handler: router, MaxMessage: limit}}
 	for i := range o.Loops {
@@ -127,13 +208,14 @@ func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
 			maxOpening: max(1, maxOpening/o.Loops),
 			failed:     map[string]uint64{}, lost: map[uint16]uint64{}, opening: newHistogram()}
 		d.clients = make([]client, d.share(o.Connections))
-		d.dial = conn.DialConfig{Addr: addr, Host: o.Target.Host, Path: o.Target.Path, Failed: d.dialFailed}
+		d.dial = conn.DialConfig{Addr: addr, Host: o.Target.Host, Path: o.Target.Path, Protocol: o.Subprotocol, Header: o.Header,
+			Failed: d.dialFailed}
 		d.load = r.scenario.load(r, d)
 		r.drivers = append(r.drivers, d)
 	}
 	router.drivers = r.drivers
 	var err error
-	r.clients, err = conn.NewServer(cfg, conn.ServerConfig{Loops: o.Loops, Attach: func(i int, reg *conn.Registry) {
+	r.clients, err = conn.NewServer(cfg, conn.ServerConfig{Loops: o.Loops, TablePerLoop: o.TablePerLoop, Attach: func(i int, reg *conn.Registry) {
 		d := r.drivers[i]
 		d.reg, d.loop = reg, reg.Loop()
 		d.timers = d.loop.NewTimers(func(uint32) { d.dialSome() })
@@ -167,7 +249,7 @@ func (r *run) open(ctx context.Context) {
 		r.readMemory(&r.base)
 	}
 	r.openTo(ctx, r.o.Connections, rate)
-	if r.o.Scenario != scenarioConnect { // connect reads it when it has held them for a while
+	if r.o.Scenario != scenarioConnect && r.o.Scenario != scenarioHeartbeat { // these read it when they have held them for a while
 		if r.base != nil {
 			r.settle(ctx, "letting the server settle")
 		}
@@ -236,6 +318,7 @@ func (r *run) beginMeasuring(from time.Time) {
 
 func (r *run) endMeasuring() {
 	r.measuredTo = time.Now()
+	r.lastSample(r.measuredTo)
 	r.clientCPU = ownCPU() - r.clientCPU
 	cpu, err := r.server.cpu()
 	r.serverCPU, r.serverCPUKnown = cpu-r.serverCPU, r.serverCPUKnown && err == nil
@@ -266,6 +349,7 @@ func (r *run) until(ctx context.Context, phase string, deadline time.Time, done 
 			return false
 		}
 		r.show(now, phase)
+		r.sample(now)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -281,7 +365,9 @@ func (r *run) waitUntil(ctx context.Context, phase string, at time.Time) {
 	tick := time.NewTicker(time.Second / 5)
 	defer tick.Stop()
 	for {
-		r.show(time.Now(), phase)
+		now := time.Now()
+		r.show(now, phase)
+		r.sample(now)
 		select {
 		case <-timer.C:
 			return
@@ -297,6 +383,10 @@ func (r *run) waitUntil(ctx context.Context, phase string, at time.Time) {
 
 func (r *run) show(now time.Time, phase string) {
 	if !r.progress.due(now) {
+		return
+	}
+	if r.status != nil {
+		r.progress.show(now, phase+": "+r.status())
 		return
 	}
 	t := r.count(false)
@@ -319,7 +409,11 @@ func (h *router) OnOpen(c *conn.Conn) { h.of(c).onOpen(c) }
 func (h *router) OnMessage(c *conn.Conn, op frame.OpCode, p []byte) {
 	h.of(c).load.message(c, c.User, op, p)
 }
-func (h *router) OnPong(*conn.Conn, time.Duration) {}
+func (h *router) OnPong(c *conn.Conn, rtt time.Duration) {
+	if l, ok := h.of(c).load.(*heartbeatLoad); ok {
+		l.ponged(rtt)
+	}
+}
 func (h *router) OnDrain(*conn.Conn)               {}
 func (h *router) OnError(*conn.Conn, error)        {}
 func (h *router) OnClose(c *conn.Conn, e conn.End) { h.of(c).onClose(c, e) }

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -93,7 +95,7 @@ type process struct{ pid int }
 // errNoServer: the server's process is not known; it runs on another machine, or as another user.
 var errNoServer = errors.New("the server's process is not known")
 
-// findProcess returns the process that listens on addr, by way of /proc/net/tcp and /proc/*/fd. Without the right to look
+// findProcess returns the process that listens on addr, by way of /proc/net/tcp, /proc/*/fd and /proc/*/task/*/fd. Without the right to look
 // into the process it is not found.
 func findProcess(addr netip.AddrPort) (process, error) {
 	inodes := map[string]bool{}
@@ -118,18 +120,34 @@ func findProcess(addr netip.AddrPort) (process, error) {
 		if err != nil {
 			continue
 		}
-		dir := filepath.Join("/proc", e.Name(), "fd")
-		fds, err := os.ReadDir(dir)
-		if err != nil {
-			continue // gone, or not ours
+		if holds(filepath.Join("/proc", e.Name(), "fd"), inodes) {
+			return process{pid}, nil
 		}
-		for _, fd := range fds {
-			if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && inodes[link] {
-				return process{pid}, nil
-			}
+	}
+	// The listener may be in a table of a thread's own (mqgate serve --fd-tables=per-loop). There are many more of those.
+	threads, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/fd")
+	if err != nil {
+		return process{}, err
+	}
+	for _, dir := range threads {
+		if holds(dir, inodes) {
+			pid, err := strconv.Atoi(strings.Split(dir, "/")[2])
+			return process{pid}, err
 		}
 	}
 	return process{}, errNoServer
+}
+
+// holds reports whether one of the descriptors in dir is of one of the sockets.
+func holds(dir string, sockets map[string]bool) bool {
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false // gone, or not ours
+	}
+	return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+		link, err := os.Readlink(filepath.Join(dir, fd.Name()))
+		return err == nil && sockets[link]
+	})
 }
 
 func (p process) read(file string) (string, error) {
@@ -147,6 +165,15 @@ func (p process) memory() (memory, error) {
 		return memory{}, err
 	}
 	return parseStatus(text)
+}
+
+// openFiles returns how many files the process has open.
+func (p process) openFiles() (int, error) {
+	if p.pid == 0 {
+		return 0, errNoServer
+	}
+	fds, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.pid), "fd"))
+	return len(fds), err
 }
 
 // cpu returns the processor time that the process has used, to 10 ms.

@@ -64,7 +64,7 @@ func (t *tracker) skip() {
 
 // verifier makes the messages of the connections of one loop and checks what comes back.
 type verifier struct {
-	size         int // of each message [bytes]
+	sizes        Sizes
 	text         bool
 	index, loops int // connection i of this loop has the number i*loops + index
 	trackers     []tracker
@@ -72,6 +72,14 @@ type verifier struct {
 	wrong     uint64 // damaged, out of order, of another connection, never sent, or of another kind
 	duplicate uint64
 }
+
+// newVerifier returns a verifier for the loop of d; its trackers are the caller's to make.
+func newVerifier(o *Options, d *driver) verifier {
+	return verifier{sizes: o.sizes(), text: o.Text, index: d.index, loops: d.loops}
+}
+
+// next returns the size of the next message of connection i [bytes].
+func (v *verifier) next(i uint32) int { return v.sizes.of(v.number(i), v.trackers[i].sent) }
 
 // number returns the number of the connection over all loops.
 func (v *verifier) number(i uint32) uint32 { return i*uint32(v.loops) + uint32(v.index) }
@@ -84,7 +92,7 @@ func (v *verifier) op() frame.OpCode {
 	return frame.Binary
 }
 
-// fill writes the next message of connection i into p, which has v.size bytes.
+// fill writes the next message of connection i into p, which has v.next(i) bytes.
 func (v *verifier) fill(i uint32, p []byte) {
 	t := &v.trackers[i]
 	fill(p, v.text, v.number(i), t.sent)
@@ -97,7 +105,7 @@ func (v *verifier) received(i uint32, op frame.OpCode, p []byte) (seq uint32, ok
 	t := &v.trackers[i]
 	number, seq, intact := check(p, v.text)
 	switch {
-	case !intact || len(p) != v.size || op != v.op():
+	case !intact || len(p) != v.sizes.of(number, seq) || op != v.op():
 		// Which one it was cannot be known. Echoes come in order, so it stands for the next one, which is thereby not
 		// counted as lost as well.
 		v.wrong++

@@ -139,7 +139,7 @@ func TestVerifier(t *testing.T) {
 		fill(p, false, number, seq)
 		return p
 	}
-	v := verifier{size: 32, index: 1, loops: 2, trackers: make([]tracker, 3)}
+	v := verifier{sizes: FixedSize(32), index: 1, loops: 2, trackers: make([]tracker, 3)}
 	p := make([]byte, 32)
 	for range 4 {
 		v.fill(2, p)

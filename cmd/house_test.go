@@ -56,7 +56,7 @@ var laws = []law{
 	{
 		folder: "frame",
 		allow: []string{"./frame", "github.com/gobwas/ws", "github.com/valyala/bytebufferpool",
-			"github.com/klauspost/compress"},
+			"github.com/klauspost/compress", "golang.org/x/sys/cpu"},
 	},
 	{
 		folder: "conn",
@@ -78,13 +78,17 @@ var laws = []law{
 	{
 		folder:        "bench",
 		allow:         []string{"./bench", "./mq", "./conn", "./frame", "./loop"},
-		forbid:        []string{natsModules, prometheusModules},
+		forbid:        []string{"./bench/peers", natsModules, prometheusModules},
+		anyThirdParty: true,
+	},
+	{ // a module of its own, with the servers to compare with: nothing of ours is in them, nor they in us
+		folder:        "bench/peers",
 		anyThirdParty: true,
 	},
 	{
 		folder:        "cmd",
 		allow:         []string{"./cmd", "./bench", "./mq", "./conn", "./frame", "./loop"},
-		forbid:        []string{natsModules},
+		forbid:        []string{"./bench/peers", natsModules},
 		anyThirdParty: true,
 	},
 }
@@ -136,6 +140,11 @@ func TestHouseCheckerFinds(t *testing.T) {
 		{"nothing imports cmd", "bench/x.go", `package x; import "github.com/mqgate/mqgate/cmd/mqgate"`,
 			`bench/x.go imports "github.com/mqgate/mqgate/cmd/mqgate": bench may not`},
 		{"downwards", "cmd/mqgate/x.go", `package main; import ("github.com/mqgate/mqgate/mq"; "github.com/mqgate/mqgate/loop")`, ""},
+		{"a peer with nothing of ours", "bench/peers/x.go", `package main; import "github.com/gorilla/websocket"`, ""},
+		{"a peer with something of ours", "bench/peers/x.go", `package main; import "github.com/mqgate/mqgate/frame"`,
+			`bench/peers/x.go imports "github.com/mqgate/mqgate/frame": bench/peers may not`},
+		{"a peer in bench", "bench/x.go", `package x; import "github.com/mqgate/mqgate/bench/peers"`,
+			`bench/x.go imports "github.com/mqgate/mqgate/bench/peers": bench may not`},
 		{"metrics outside cmd", "mq/rooms/x.go", `package x; import "github.com/prometheus/client_golang/prometheus"`,
 			`mq/rooms/x.go imports "github.com/prometheus/client_golang/prometheus": mq may not`},
 		{"metrics in bench", "bench/x.go", `package x; import "github.com/prometheus/client_golang/prometheus"`,

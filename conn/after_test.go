@@ -59,6 +59,9 @@ func TestAfterTheEnd(t *testing.T) {
 				}
 				after := n.reg.Stats()
 				after.Lingering, before.Lingering, after.Errors = 0, 0, before.Errors
+				if what == "a reset" && name != "forced" { // of a forced one the socket is gone already
+					before.After[AlreadyDisconnected]++
+				}
 				if after != before {
 					t.Errorf("counted\n%+v, before\n%+v", after, before)
 				}
@@ -66,6 +69,59 @@ func TestAfterTheEnd(t *testing.T) {
 				n.advance(time.Minute)
 				n.expectNothing()
 			})
+		}
+	}
+}
+
+// L5.4: who asks for a connection by its id after its end gets nothing, and that is counted by how it had ended: while its
+// socket lingers, when that is gone, and when its slot is another's.
+func TestAskedForAfterTheEnd(t *testing.T) {
+	n := newNode(t, noPings)
+	find := func(id ID, want AfterEnd) {
+		t.Helper()
+		before := n.reg.Stats().After
+		before[want]++
+		n.on(func() {
+			if n.reg.Find(id) != nil {
+				t.Error("found")
+			}
+		})
+		if got := n.reg.Stats().After; got != before {
+			t.Errorf("counted %v, expected %v", got, before)
+		}
+	}
+	p := n.connect()
+	id := n.only().ID()
+	n.on(func() {
+		if n.reg.Find(id) != n.only() {
+			t.Error("a connection that is open is not found")
+		}
+	})
+	if n.reg.Stats().After != [NumAfterEnds]uint64{} {
+		t.Error("a question for an open connection is counted")
+	}
+	p.sendClose(1000, "")
+	find(id, AlreadyDisconnected)
+	p.quit()
+	find(id, AlreadyDisconnected)
+
+	n.connect()
+	forced := n.only().ID()
+	if forced.Slot() != id.Slot() {
+		t.Fatal("the slot is not used again")
+	}
+	n.on(func() { n.only().closeFor(CauseDrain) })
+	n.advance(n.cfg.CloseTimeout + time.Second)
+	find(forced, AfterForced)
+	find(id, AlreadyDisconnected)
+	p = n.connect()
+	find(forced, AlreadyDisconnected) // its slot is another's now
+	p.sendClose(1000, "")
+	p.quit()
+	n.expectNothing()
+	for a, want := range map[AfterEnd]string{AlreadyDisconnected: "already-disconnected", AfterForced: "after-forceful-close"} {
+		if a.String() != want {
+			t.Errorf("%v, expected %s", a, want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudwego/netpoll"
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/frame/deflate"
 	"github.com/mqgate/mqgate/loop"
 )
 
@@ -74,8 +75,11 @@ func (echoing) OnDrain(*Conn)                                {}
 func (echoing) OnError(*Conn, error)                         {}
 func (echoing) OnClose(*Conn, End)                           {}
 
-func newQuiet(t *testing.T) (*quiet, *Registry, *loop.Loop) {
+func newQuiet(t *testing.T, change ...func(*Config)) (*quiet, *Registry, *loop.Loop) {
 	cfg := testConfig(echoing{})
+	for _, f := range change {
+		f(cfg)
+	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -146,5 +150,40 @@ func TestAllocations(t *testing.T) {
 	}
 	if s := r.Stats(); s.Open != 100 || s.PongsUnsolicited != 0 || s.MessagesReceived[KindPong] == 0 {
 		t.Errorf("open %d, unsolicited pongs %d, pongs %d", s.Open, s.PongsUnsolicited, s.MessagesReceived[KindPong])
+	}
+}
+
+// Nor on the way of a compressed message, in either direction, with and without context takeover; nor of a broadcast that
+// is compressed, but for the first receiver.
+func TestCompressedAllocations(t *testing.T) {
+	for _, mode := range []deflate.Mode{deflate.Shared, deflate.Takeover} {
+		k, r, l := newQuiet(t, compressing(mode, 10))
+		l.Begin()
+		l.Accept(1000, 0, clientAddr)
+		l.End()
+		k.deliver(l, 0, []byte(request("Sec-WebSocket-Extensions: permessage-deflate")))
+		text := strings.Repeat("what is said again and again; ", 40)
+		in := frame.AppendMaskedFrame(nil, frame.Text, true, []byte(deflated(t, text, "")), [4]byte{1, 2, 3, 4})
+		in[0] |= 0x40
+		buf := make([]byte, 0, 4096)
+		prepared := Prepare(frame.Text, []byte(text))
+		for name, do := range map[string]func(){
+			"echo": func() { k.deliver(l, 0, append(buf[:0], in...)) },
+			"broadcast": func() {
+				l.Begin()
+				_ = r.at(0).SendPrepared(prepared)
+				l.End()
+			},
+		} {
+			for range 100 { // until the windows are full
+				do()
+			}
+			if allocs := testing.AllocsPerRun(100, do); allocs != 0 {
+				t.Errorf("%v, %s: %v allocations", mode, name, allocs)
+			}
+		}
+		if s := r.Stats(); s.Open != 1 || s.CompressedReceived < 200 || s.CompressedSent < 400 {
+			t.Errorf("open %d, compressed %d and %d", s.Open, s.CompressedReceived, s.CompressedSent)
+		}
 	}
 }

@@ -5,21 +5,20 @@ package conn
 type Cause uint8
 
 const (
-	CauseClient     Cause = iota // the peer's Close frame
-	CauseTimeout                 // heartbeat: nothing heard (L7.2)
-	CauseDrain                   // the process is going (L5.5)
-	CauseLimit                   // above --max-connections (L2.5)
-	CauseSendError               // sending failed (L4.4, L7.6)
-	CauseSlow                    // slow consumer (L8.3)
-	CauseProtocol                // RFC 6455 broken by the peer
-	CauseTooBig                  // message above --max-message-bytes
-	CauseBadUTF8                 // text or close reason that is not UTF-8
-	CauseSocket                  // socket error, or FIN without a Close frame
-	CauseForced                  // no Close frame from the peer in time (L5.3)
-	CauseLocal                   // closed through the API: by the worker or the operator
-	CauseAfterForce              // not an end: something came after a forced end (L5.4)
-	CauseAgain                   // not an end: something came after the end (L5.4)
-	causes                       // number of causes
+	CauseClient    Cause = iota // the peer's Close frame
+	CauseTimeout                // heartbeat: nothing heard (L7.2)
+	CauseDrain                  // the process is going (L5.5)
+	CauseLimit                  // above --max-connections (L2.5)
+	CauseSendError              // sending failed (L4.4, L7.6)
+	CauseSlow                   // slow consumer (L8.3)
+	CauseProtocol               // RFC 6455 broken by the peer
+	CauseTooBig                 // message above --max-message-bytes
+	CauseBadUTF8                // text or close reason that is not UTF-8
+	CauseSocket                 // socket error, or FIN without a Close frame
+	CauseForced                 // no Close frame from the peer in time (L5.3)
+	CauseLocal                  // closed through the API: by the worker or the operator
+	CauseMemory                 // memory is short, and this connection held most of it (L8.6)
+	causes                      // number of causes
 )
 
 // Advice says whether a client should come back after a close.
@@ -40,20 +39,19 @@ type causeInfo struct {
 
 // causeTable is the one table of causes; docs/lifecycle.md is its page for users.
 var causeTable = [causes]causeInfo{
-	CauseClient:     {"client", 0, "", StayAway},
-	CauseTimeout:    {"timeout", 3334, "timeout", ComeBack},
-	CauseDrain:      {"drain", 3333, "drain", ComeBack},
-	CauseLimit:      {"limit", 1013, "concurrency-limit-exceeded", ComeBack},
-	CauseSendError:  {"send-error", 3335, "unexpected-close", ComeBack},
-	CauseSlow:       {"slow-consumer", 3335, "unexpected-close", ComeBack},
-	CauseProtocol:   {"protocol", 1002, "", StayAway},
-	CauseTooBig:     {"message-too-big", 1009, "", ComeBackIf},
-	CauseBadUTF8:    {"bad-utf8", 1007, "", StayAway},
-	CauseSocket:     {"socket-error", 0, "", ComeBack},
-	CauseForced:     {"forced", 0, "", ComeBack},
-	CauseLocal:      {"local", 0, "", ComeBack},
-	CauseAfterForce: {"after-forceful-close", 0, "", ComeBack},
-	CauseAgain:      {"already-disconnected", 0, "", ComeBack},
+	CauseClient:    {"client", 0, "", StayAway},
+	CauseTimeout:   {"timeout", 3334, "timeout", ComeBack},
+	CauseDrain:     {"drain", 3333, "drain", ComeBack},
+	CauseLimit:     {"limit", 1013, "concurrency-limit-exceeded", ComeBack},
+	CauseSendError: {"send-error", 3335, "unexpected-close", ComeBack},
+	CauseSlow:      {"slow-consumer", 3335, "unexpected-close", ComeBack},
+	CauseProtocol:  {"protocol", 1002, "", StayAway},
+	CauseTooBig:    {"message-too-big", 1009, "", ComeBackIf},
+	CauseBadUTF8:   {"bad-utf8", 1007, "", StayAway},
+	CauseSocket:    {"socket-error", 0, "", ComeBack},
+	CauseForced:    {"forced", 0, "", ComeBack},
+	CauseLocal:     {"local", 0, "", ComeBack},
+	CauseMemory:    {"memory-limit", 1013, "memory-limit-exceeded", ComeBack},
 }
 
 // Label returns the metric label.
@@ -64,6 +62,23 @@ func (c Cause) Close() (code uint16, reason string) { return causeTable[c].code,
 
 // Advice says whether a client should come back.
 func (c Cause) Advice() Advice { return causeTable[c].advice }
+
+// AfterEnd is how a connection had ended for which something came afterwards: a close, an event or a question by its id, or
+// an error of its lingering socket. It changes nothing and is counted (L5.4).
+type AfterEnd uint8
+
+const (
+	AlreadyDisconnected AfterEnd = iota // in good order, or longer ago than its slot remembers
+	AfterForced                         // by force (L5.3)
+)
+
+// NumAfterEnds is the number of kinds of AfterEnd.
+const NumAfterEnds = 2
+
+// String returns the metric label.
+func (a AfterEnd) String() string {
+	return [...]string{"already-disconnected", "after-forceful-close"}[a]
+}
 
 // NumCauses is the number of causes: valid ones are below it.
 const NumCauses = int(causes)

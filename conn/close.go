@@ -72,10 +72,11 @@ func (c *Conn) failFrame(err error) {
 		code, text = e.Code, e.Text
 	}
 	cause := CauseProtocol
-	switch code {
-	case codeBadData:
+	switch {
+	case err == error(frame.ErrDeflate): // 1007 as well, but no text
+	case code == codeBadData:
 		cause = CauseBadUTF8
-	case codeTooBig:
+	case code == codeTooBig:
 		cause = CauseTooBig
 	}
 	c.fail(code, text, cause)
@@ -97,6 +98,7 @@ func (c *Conn) fail(code uint16, text string, cause Cause) {
 // abort ends an upgraded connection without a close handshake (1006) and closes the socket now.
 func (c *Conn) abort(cause Cause, reset bool) {
 	if c.state != Closed {
+		c.cause = cause
 		c.transition(Closed) // before OnClose, within which nothing can be sent any more
 		c.end(End{Code: codeAbnormal, Reason: []byte(cause.Label()), Cause: cause})
 	}
@@ -125,7 +127,7 @@ func (c *Conn) finish() {
 	r := c.reg
 	r.stats.Lingering++
 	c.flags |= lingering
-	c.in.Reset() // nothing more is read: what is partial is of no use
+	c.dropKept() // nothing more is sent or read, and what is partial is of no use
 	r.loop.NotifyDrained(c.slot)
 	r.setTimer(c, r.cfg.CloseTimeout.Nanoseconds())
 }
@@ -148,7 +150,7 @@ func (c *Conn) drop(reset bool) {
 		r.stats.Lingering--
 	}
 	r.uncount(c)
-	c.in.Reset()
+	c.dropKept()
 	c.dropHandshake()
 	r.metas.release(c.meta)
 	if reset {

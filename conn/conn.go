@@ -27,6 +27,8 @@ const (
 	countedAddr                       // counted against the limits per address
 	proxied                           // the PROXY header is read
 	proxyOnly                         // it came from the proxy itself: X-Forwarded-For must not be read
+	throttled                         // not read: it has sent more messages than it may
+	overBudget                        // not read: memory is short (L8.6)
 	lingering                         // the last words are going out, or the peer's FIN is awaited (L1.8)
 )
 
@@ -34,7 +36,7 @@ const (
 // (keep the ID, or Ref). All fields and methods belong to the goroutine of the connection's loop.
 //
 // Sum per connection [bytes], kept by TestSizeof: 8 registry, 8 partial message, 8 handshake, 8 start, 8 pingAt, 18
-// remote, 4 slot, 4 User, 4 rtt, 4 meta, 2 flags, 1 state, 1 cause, 1 endpoint, 1 padding = 80. With the socket (128)
+// remote, 4 slot, 4 User, 4 rtt, 4 meta, 2 flags, 1 state, 1 cause, 1 endpoint, 1 sendBits = 80. With the socket (128)
 // and its timer (12) that is 220 for an idle connection, and nothing else exists for it.
 type Conn struct {
 	reg  *Registry
@@ -58,6 +60,7 @@ type Conn struct {
 	state    State
 	cause    Cause // why this end started to close
 	endpoint uint8
+	sendBits uint8 // permessage-deflate: log2 of the window for what is sent; 0: no compression was agreed on
 }
 
 // Errors of sending and closing.
@@ -129,6 +132,10 @@ func (c *Conn) Reserve(op frame.OpCode, n int) ([]byte, error) {
 		c.slow()
 		return nil, ErrSlow
 	}
+	if c.packs(n) {
+		return r.packer.reserve(op, n), nil
+	}
+	r.packer.reserved = false
 	b := r.loop.Reserve(c.slot, h+n)
 	if masked {
 		binary.NativeEndian.PutUint32(r.maskKey[:], rand.Uint32())
@@ -140,6 +147,10 @@ func (c *Conn) Reserve(op frame.OpCode, n int) ([]byte, error) {
 
 // Commit ends what Reserve began; p is what Reserve returned.
 func (c *Conn) Commit(p []byte) {
+	if k := &c.reg.packer; k.reserved {
+		c.sendPacked(k.op, p)
+		return
+	}
 	if c.reg.cfg.Role == frame.RoleClient {
 		frame.Mask(p, c.reg.maskKey, 0)
 	}
@@ -159,14 +170,17 @@ func (c *Conn) Send(op frame.OpCode, p []byte) error {
 // Prepared is a message in a frame of its own, built once for many connections of the server role. It is immutable and
 // may be used from any goroutine and loop.
 type Prepared struct {
-	shared *loop.Shared
-	kind   MessageKind
+	shared  *loop.Shared
+	payload []byte // in there
+	op      frame.OpCode
+	frames  packedFrames
 }
 
 // Prepare builds a Prepared. p is copied.
 func Prepare(op frame.OpCode, p []byte) *Prepared {
-	b := make([]byte, 0, frame.HeaderSize(len(p), false)+len(p))
-	return &Prepared{loop.NewShared(frame.AppendFrame(b, op, true, p)), kindOf(op)}
+	h := frame.HeaderSize(len(p), false)
+	b := frame.AppendFrame(make([]byte, 0, h+len(p)), op, true, p)
+	return &Prepared{shared: loop.NewShared(b), payload: b[h:], op: op}
 }
 
 // SendPrepared sends a prepared message; its bytes are shared, not copied. Server role only. Errors: ErrNotOpen, ErrSlow.
@@ -177,12 +191,19 @@ func (c *Conn) SendPrepared(p *Prepared) error {
 	if c.reg.cfg.Role != frame.RoleServer {
 		panic("conn: SendPrepared by a client, whose frames are masked each with a key of its own")
 	}
-	if c.full(p.shared.Len()) {
+	f := packedFrame{frame: p.shared, plain: true}
+	if c.packs(len(p.payload)) {
+		f = p.packed(c.reg, c.sendBits)
+	}
+	if c.full(f.frame.Len()) {
 		c.slow()
 		return ErrSlow
 	}
-	c.reg.loop.WriteShared(c.slot, p.shared)
-	c.reg.stats.MessagesSent[p.kind]++
+	c.reg.loop.WriteShared(c.slot, f.frame)
+	c.reg.stats.MessagesSent[kindOf(p.op)]++
+	if !f.plain {
+		c.packedOne(c.context().Out(), p.payload, f.n)
+	}
 	return nil
 }
 

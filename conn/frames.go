@@ -6,14 +6,24 @@ import (
 	"time"
 
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/frame/deflate"
 )
 
 // frames handles what the peer sent after the upgrade. p is borrowed and changed in place.
 func (c *Conn) frames(p []byte) {
 	r := c.reg
 	e := &r.cfg.Endpoints[c.endpoint]
+	cfg, window := &e.frames, (*deflate.Window)(nil)
+	if c.sendBits > 0 {
+		cfg, window = &e.inflated, c.context().In()
+	}
 	for len(p) > 0 && c.state != Closed {
-		m, n, ok, err := c.in.Next(&e.frames, p)
+		limited := c.limited()
+		if limited && !r.canPay(c) {
+			r.unpaid(c, p)
+			return
+		}
+		m, n, ok, err := c.in.NextWith(cfg, window, p)
 		if err != nil {
 			c.failFrame(err)
 			break
@@ -22,12 +32,21 @@ func (c *Conn) frames(p []byte) {
 		if !ok {
 			return
 		}
+		if limited {
+			r.pay(c)
+		}
 		switch m.Op {
 		case frame.Text, frame.Binary:
 			r.stats.MessagesReceived[kindOf(m.Op)]++
+			if m.RSV1 {
+				r.stats.CompressedReceived++
+			}
 			e.Handler.OnMessage(c, m.Op, m.Payload)
 		case frame.Ping:
 			r.stats.MessagesReceived[KindPing]++
+			if r.cfg.OnPing != nil {
+				r.cfg.OnPing(c)
+			}
 			c.pong(m.Payload)
 		case frame.Pong:
 			r.stats.MessagesReceived[KindPong]++

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/mqgate/mqgate/conn/handshake"
@@ -169,7 +170,9 @@ func (c *Conn) serverUpgrade(block []byte) {
 		}
 		c.meta = r.metas.end()
 	}
-	r.loop.Write(c.slot, handshake.AppendResponse(r.scratch[:0], req.Key, nil, nil))
+	var buf [maxExtensions]byte
+	extensions := c.agree(buf[:0], req)
+	r.loop.Write(c.slot, handshake.AppendResponse(r.scratch[:0], req.Key, nil, extensions))
 	c.flags |= answering
 	r.loop.NotifyDrained(c.slot)
 	c.opened(over)
@@ -189,7 +192,7 @@ func (r *Registry) endpointOf(path []byte) int {
 // admit counts a connection against the limits. over: it is above the soft limit and is to be told so (L2.5); not ok: it
 // is to be refused (L2.6), and uncounted.
 func (r *Registry) admit(c *Conn) (over, ok bool) {
-	if r.drain.active {
+	if r.drain.active || r.cfg.Budget != nil && r.cfg.Budget.Level() >= Refusing {
 		return false, false
 	}
 	lim := r.cfg.Limits
@@ -318,13 +321,24 @@ func (r *Registry) OnConnect(slot uint32, errno syscall.Errno) {
 	binary.NativeEndian.PutUint64(hs.key[:8], rand.Uint64())
 	binary.NativeEndian.PutUint64(hs.key[8:], rand.Uint64())
 	d := hs.dial
-	r.loop.Write(slot, handshake.AppendRequest(nil, d.Host, d.Path, hs.key, d.Origin, d.Protocol, d.Header))
+	header := d.Header
+	if offer := r.cfg.Compression.Offer(); offer != "" {
+		header = append(slices.Clone(header), handshake.Header{Name: "Sec-WebSocket-Extensions", Value: offer})
+	}
+	r.loop.Write(slot, handshake.AppendRequest(nil, d.Host, d.Path, hs.key, d.Origin, d.Protocol, header))
 }
 
 // clientUpgrade checks the server's answer (RFC 6455 section 4.1). again: it was an interim one.
 func (c *Conn) clientUpgrade(block []byte) (again bool) {
 	var res handshake.Response
-	err := res.Parse(block, c.hs.key, c.hs.dial.Protocol, "")
+	comp := c.reg.cfg.Compression
+	err := res.Parse(block, c.hs.key, c.hs.dial.Protocol, comp.Offer())
+	if err == nil {
+		params, agreed, wrong := res.Deflate(comp)
+		if err = wrong; agreed {
+			c.compress(params, false, 0)
+		}
+	}
 	switch {
 	case err == nil:
 		c.opened(false)

@@ -205,6 +205,22 @@ func (n *node) check() {
 	if lim := n.cfg.Limits; lim != nil && lim.open.Load() != s.Conn.Open {
 		n.t.Fatalf("the limit counts %d connections, there are %d", lim.open.Load(), s.Conn.Open)
 	}
+	var partial, held, paused int64
+	for slot := range uint32(len(n.reg.chunks) * chunkConns) {
+		if c := n.reg.at(slot); c.reg != nil {
+			partial += int64(c.partial())
+			if c.flags&pauses != 0 {
+				paused++
+			}
+			if n.net.Loop.InUse(slot) {
+				held += int64(n.net.Loop.Held(slot))
+			}
+		}
+	}
+	if partial != n.reg.pressure.partial || held != n.net.Loop.HeldBytes() || paused != s.Conn.Paused {
+		n.t.Fatalf("L8.6: partial messages take %d, counted %d; output takes %d, counted %d; %d are paused, counted %d", partial,
+			n.reg.pressure.partial, held, n.net.Loop.HeldBytes(), paused, s.Conn.Paused)
+	}
 	opened, closed := 0, 0
 	for _, l := range n.h.life {
 		opened++
@@ -223,12 +239,15 @@ func (n *node) expectNothing() {
 	if s.Sockets != 0 || s.Pending != 0 || s.Conn.Open != 0 || s.Conn.Handshake != 0 || s.Conn.Lingering != 0 {
 		n.t.Fatalf("left: %d sockets, %d bytes pending, open %d, handshake %d, lingering %d", s.Sockets, s.Pending, s.Conn.Open, s.Conn.Handshake, s.Conn.Lingering)
 	}
+	if n.reg.pressure.partial != 0 || n.net.Loop.HeldBytes() != 0 || s.Conn.Paused != 0 {
+		n.t.Fatalf("left: partial messages of %d bytes, output of %d, %d paused", n.reg.pressure.partial, n.net.Loop.HeldBytes(), s.Conn.Paused)
+	}
 	if armed := timersArmed(n.reg.loop); armed != 0 {
 		n.t.Fatalf("%d timers are armed", armed)
 	}
 	for slot := range uint32(len(n.reg.chunks) * chunkConns) {
-		if c := n.reg.at(slot); c.reg != nil && (c.hs != nil || c.in.Buffered() != 0) {
-			n.t.Fatalf("slot %d holds buffers: handshake %v, partial message %d bytes", slot, c.hs != nil, c.in.Buffered())
+		if c := n.reg.at(slot); c.reg != nil && (c.hs != nil || c.partial() != 0) {
+			n.t.Fatalf("slot %d holds buffers: handshake %v, partial message %d bytes", slot, c.hs != nil, c.partial())
 		}
 	}
 	for i, e := range n.reg.metas.entries {
@@ -250,9 +269,14 @@ func timersArmed(l *loop.Loop) int64 {
 type wire struct {
 	op      frame.OpCode
 	payload string
+	packed  bool // it was compressed
 }
 
 func (f wire) String() string {
+	if f.packed {
+		f.packed = false
+		return "packed " + f.String()
+	}
 	switch {
 	case f.op == frame.Close && f.payload != "":
 		return fmt.Sprintf("close %d %q", binary.BigEndian.Uint16([]byte(f.payload)), f.payload[2:])
@@ -276,6 +300,8 @@ type peer struct {
 	rest   []byte // not yet parsed
 	closed bool   // a Close frame came: nothing may follow
 	all    []wire
+
+	inflate func(p []byte) []byte // compression was agreed on
 }
 
 // dialIn is a client that connects and says nothing.
@@ -363,7 +389,8 @@ func (p *peer) parse(b []byte) (wire, int) {
 	case length > 125:
 		return wire{}, 0
 	}
-	if b[0]&0xf0 != 0x80 || op != frame.Text && op != frame.Binary && op < frame.Close || op > frame.Pong || op >= frame.Close && length > 125 {
+	packed := p.inflate != nil && b[0]&0xf0 == 0xc0 && op < frame.Close
+	if b[0]&0xf0 != 0x80 && !packed || op != frame.Text && op != frame.Binary && op < frame.Close || op > frame.Pong || op >= frame.Close && length > 125 {
 		p.t.Fatalf("a frame that begins with %x was sent", b[:2])
 	}
 	if masked == p.masks { // we are a client: what we are sent is not masked
@@ -384,7 +411,10 @@ func (p *peer) parse(b []byte) (wire, int) {
 	for i := range payload {
 		payload[i] ^= key[i%4]
 	}
-	return wire{op, string(payload)}, size + int(length)
+	if packed {
+		payload = p.inflate(payload)
+	}
+	return wire{op, string(payload), packed}, size + int(length)
 }
 
 // frame returns a whole frame as the peer sends it.

@@ -16,7 +16,8 @@ func (r *Registry) startHeartbeat(c *Conn) {
 	r.armOpen(c)
 }
 
-// armOpen sets the timer of an open connection: the next ping, or the write timeout if that is earlier.
+// armOpen sets the timer of an open connection: the earliest of the next ping, the write timeout, and the end of a pause
+// for too many messages.
 func (r *Registry) armOpen(c *Conn) {
 	at, set := int64(0), false
 	if r.cfg.Heartbeat != HeartbeatOff {
@@ -25,6 +26,11 @@ func (r *Registry) armOpen(c *Conn) {
 	if r.loop.Pending(c.slot) > 0 {
 		if w := r.loop.Now() - r.loop.OldestPending(c.slot) + int64(r.cfg.WriteTimeout); !set || w < at {
 			at, set = w, true
+		}
+	}
+	if c.flags&throttled != 0 {
+		if t := r.throttledUntil(c); !set || t < at {
+			at, set = t, true
 		}
 	}
 	if set {
@@ -43,6 +49,11 @@ func (r *Registry) heartbeat(c *Conn) {
 		c.closeFor(CauseSlow)
 		return
 	}
+	if c.flags&throttled != 0 && now >= r.throttledUntil(c) {
+		if r.payOn(c); c.state >= Closing {
+			return
+		}
+	}
 	if r.cfg.Heartbeat != HeartbeatOff && now >= c.pingAt+int64(r.cfg.PingInterval) {
 		if !r.beat(c, now) {
 			return
@@ -53,7 +64,7 @@ func (r *Registry) heartbeat(c *Conn) {
 
 // beat is one heartbeat. It returns false when the connection was given up.
 func (r *Registry) beat(c *Conn, now int64) bool {
-	heard := c.flags&alive != 0
+	heard := c.flags&(alive|pauses) != 0 // who is not read cannot be heard
 	c.flags &^= alive
 	if r.cfg.Heartbeat == HeartbeatClient { // L7.5
 		if !heard && c.flags&pingSkipped != 0 {
@@ -82,6 +93,10 @@ func (r *Registry) beat(c *Conn, now int64) bool {
 	var body [8]byte
 	binary.BigEndian.PutUint64(body[:], uint64(now))
 	r.writeControl(c, frame.Ping, body[:], r.cfg.Role == frame.RoleClient, true)
+	if r.loop.Flush(c.slot); r.loop.Broken(c.slot) { // L7.6
+		c.closeFor(CauseSendError) // which cannot go out: OnError follows and ends it
+		return false
+	}
 	return true
 }
 

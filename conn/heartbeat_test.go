@@ -305,7 +305,7 @@ func TestPongs(t *testing.T) {
 	for _, size := range []int{0, 1, 125} {
 		payload := strings.Repeat("p", size)
 		p.send(frame.Ping, payload)
-		p.expect(wire{frame.Pong, payload}.String())
+		p.expect(wire{op: frame.Pong, payload: payload}.String())
 	}
 	p.SetWindow(5)
 	n.on(func() {
@@ -327,8 +327,8 @@ func TestPongs(t *testing.T) {
 	n.expectNothing()
 }
 
-// L7.6, L8.1: a ping that fails with anything but EAGAIN. No Close frame can go out over a socket that is broken, so the
-// end is that of any socket error: OnError, OnClose(1006), at once and once.
+// L7.6, L8.1: a ping that fails with anything but EAGAIN. The Close frame with 3335 is tried, but cannot go
+// out over a socket that is broken: OnError, OnClose(1006) for that cause, at once and once.
 func TestPingFails(t *testing.T) {
 	n := newNode(t)
 	p := n.connect()
@@ -339,8 +339,8 @@ func TestPingFails(t *testing.T) {
 		p.Reset() // and at this very moment the next ping is due
 		n.reg.beat(n.only(), n.net.Loop.Now()+int64(20*time.Millisecond))
 	})
-	n.h.expect("open", `text "alive"`, "error broken pipe", `close 1006 "socket-error" socket-error`)
-	if s := n.reg.Stats(); s.Errors != 1 || s.Disconnects[CauseSocket][codeIndex(1006)] != 1 {
+	n.h.expect("open", `text "alive"`, "error broken pipe", `close 1006 "send-error" send-error`)
+	if s := n.reg.Stats(); s.Errors != 1 || s.Disconnects[CauseSendError][codeIndex(1006)] != 1 {
 		t.Errorf("errors %d, disconnects %d", s.Errors, s.Disconnected())
 	}
 	n.expectNothing()

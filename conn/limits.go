@@ -25,6 +25,30 @@ const (
 	// maxLoops is the number of loops that connection ids can tell apart: they have one byte for it (L2.2).
 	maxLoops = 256
 
+	// maxExtensions is room for the longest answer to an offer of compression [bytes].
+	maxExtensions = 160
+
+	// keptPacked is the largest message for which a loop keeps its memory for compressing the next one [bytes].
+	keptPacked = 256 << 10
+
 	// chunkConns is the number of connections per slab chunk: memory grows by this many and never moves.
 	chunkConns = 256
+
+	// maxBudgetStep is how much a loop may hold without saying so to the budget [bytes] (L8.6).
+	maxBudgetStep = 64 << 10
+
+	// saidFor is how long the log says nothing of memory being enough again after it was said to be short [ns].
+	saidFor = int64(5 * time.Second)
+
+	// minHolder is the least that a connection must hold to be paused or closed for the sake of memory [bytes]: below it
+	// there is nothing to be had by it. A partial message takes at least 600 bytes, whatever it is.
+	minHolder = 4 << 10
+
+	// pauseFirst is who is paused between the moment when memory becomes short and the first look at all connections
+	// [bytes].
+	pauseFirst = 64 << 10
+
+	// relieveEvery is how often a loop looks at all its connections while memory is short [ns]. A look at half a million
+	// takes some 10 ms.
+	relieveEvery = int64(100 * time.Millisecond)
 )

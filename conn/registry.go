@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/frame/deflate"
 	"github.com/mqgate/mqgate/loop"
 )
 
@@ -50,7 +52,7 @@ type Endpoint struct {
 	Handler    Handler
 	MaxMessage int // [bytes]
 
-	frames frame.Config
+	frames, inflated frame.Config // without compression, and with it
 }
 
 // Config is shared by the registries of a process and never changes while they run.
@@ -63,9 +65,14 @@ type Config struct {
 	CloseTimeout     time.Duration
 	WriteTimeout     time.Duration // L8.3
 	Heartbeat        Heartbeat
-	MaxPending       int // [bytes] L8.3
+	MaxPending       int                   // [bytes] L8.3
+	MaxMessages      int                   // messages and control frames per second and connection; 0: no limit
+	Compression      handshake.Compression // permessage-deflate; the zero value: off
+	CompressMin      int                   // messages shorter than that are sent as they are [bytes]
+	Takeovers        *deflate.Budget       // bounds the memory of context takeover; nil: no limit
 	MetaHeaders      []string
 	Limits           *Limits // nil: no limit
+	Budget           *Budget // L8.6; nil: no limit. Not shared with another Server
 
 	// Where connections come from, and who may come (L2.1, L2.3, L2.6). The zero values: no proxy is trusted, any site
 	// may connect, no limit per address.
@@ -74,6 +81,10 @@ type Config struct {
 	Origins       *clientaddr.Origins
 	PerAddress    *clientaddr.Limiter // its Sweep is the owner's to call, about once a second, with the time of Server.Now
 	Log           *slog.Logger
+
+	// OnPing, if set, is told of every ping of the peer, before it is answered. On the connection's loop. For load
+	// generators, which judge a server's heartbeat.
+	OnPing func(c *Conn)
 }
 
 // Validate lists all faults of the configuration and completes it.
@@ -85,6 +96,11 @@ func (cfg *Config) Validate() error {
 		}
 	}
 	check(len(cfg.Endpoints) > 0 && len(cfg.Endpoints) < 256, "1 to 255 endpoints expected")
+	if err := cfg.Compression.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("conn: compression: %w", err))
+	}
+	check(cfg.CompressMin >= 0, "the smallest message to be compressed must be of 0 bytes or more")
+	check(cfg.MaxMessages >= 0, "the limit of messages per second must be 0 or above")
 	check(cfg.HandshakeTimeout > 0 && cfg.PingInterval > 0 && cfg.CloseTimeout > 0 && cfg.WriteTimeout > 0, "every timeout must be above 0")
 	check(len(cfg.MetaHeaders) <= maxMetaHeaders, "at most 16 headers can be kept")
 	check(cfg.Limits == nil || cfg.Limits.Soft > 0 && cfg.Limits.Hard >= cfg.Limits.Soft, "the soft limit must be above 0 and the hard one not below it")
@@ -96,6 +112,7 @@ func (cfg *Config) Validate() error {
 		check(e.Handler != nil && e.MaxMessage > 0, "endpoint "+e.Path+" needs a handler and a message limit above 0")
 		check(cfg.MaxPending > e.MaxMessage, "the pending limit must be above the message limit of endpoint "+e.Path)
 		e.frames = frame.Config{Role: cfg.Role, MaxMessage: e.MaxMessage}
+		e.inflated = frame.Config{Role: cfg.Role, MaxMessage: e.MaxMessage, AllowRSV1: true, Inflate: true}
 	}
 	if cfg.Issuer == nil {
 		cfg.Issuer = NewIssuer()
@@ -149,6 +166,11 @@ type Registry struct {
 	phase   uint64    // spreads first pings over the interval
 	drain   drain
 
+	pressure   pressure
+	packer     packer
+	allowances []*[chunkConns]allowance
+	paying     bool // what is being read is what was kept of the connection (see unpaid)
+
 	request  handshake.Request  // the one that is being read
 	notFound *handshake.Refusal // names the endpoints
 }
@@ -166,6 +188,7 @@ func NewRegistry(cfg *Config) *Registry {
 func (r *Registry) Attach(l *loop.Loop) {
 	r.loop = l
 	r.drain.timer = l.NewTimers(func(uint32) { r.drainStep() })
+	r.pressure.timer = l.NewTimers(func(uint32) { r.relieve() })
 }
 
 // Loop returns the registry's loop.
@@ -211,8 +234,25 @@ func (r *Registry) Get(ref Ref) *Conn {
 	return r.live(ref.Slot)
 }
 
-// Find resolves an id that was verified and is of this loop: nil when that connection has ended.
-func (r *Registry) Find(id ID) *Conn { return r.Get(Ref{id.Slot(), id.Generation()}) }
+// Find resolves an id that was verified and is of this loop: nil when that connection has ended. Since whoever asks wants
+// something of it, that is counted as coming after its end (L5.4).
+func (r *Registry) Find(id ID) *Conn {
+	c := r.Get(Ref{id.Slot(), id.Generation()})
+	if c == nil {
+		r.stats.After[r.afterEnd(id)]++
+	}
+	return c
+}
+
+// afterEnd says how the connection with that id has ended, as far as its slot still knows.
+func (r *Registry) afterEnd(id ID) AfterEnd {
+	slot := id.Slot()
+	if int(slot/chunkConns) < len(r.chunks) && r.loop.Generation(slot) == id.Generation()+1 &&
+		r.at(slot).cause == CauseForced {
+		return AfterForced
+	}
+	return AlreadyDisconnected
+}
 
 func (r *Registry) at(slot uint32) *Conn { return &r.chunks[slot/chunkConns][slot%chunkConns] }
 
@@ -223,6 +263,9 @@ func (r *Registry) take(slot uint32, remote netip.AddrPort) *Conn {
 	}
 	c := r.at(slot)
 	*c = Conn{reg: r, slot: slot, addr: remote.Addr().As16(), port: remote.Port()}
+	if r.cfg.MaxMessages > 0 {
+		*r.allowance(c) = allowance{}
+	}
 	return c
 }
 
@@ -252,7 +295,7 @@ func (r *Registry) writeControl(c *Conn, op frame.OpCode, body []byte, masked, u
 	} else {
 		b = frame.AppendFrame(b, op, true, body)
 	}
-	if urgent {
+	if urgent && c.flags&answering == 0 { // nothing goes ahead of the answer to the upgrade: it is no frame
 		r.loop.WriteUrgent(c.slot, b)
 	} else {
 		r.loop.Write(c.slot, b)
@@ -264,21 +307,27 @@ func (r *Registry) writeControl(c *Conn, op frame.OpCode, body []byte, masked, u
 func (r *Registry) OnData(slot uint32, p []byte) {
 	c := r.at(slot)
 	c.flags |= alive
+	r.beginReading(c)
 	switch c.state {
 	case New, Connecting:
 		if p = c.handshake(p); len(p) > 0 {
 			c.frames(p)
 		}
 	case Connected, Open, Closing:
+		r.handleRest(c) // which has been read before p
 		c.frames(p)
 	case Closed: // lingering: thrown away (L1.8)
 	}
+	r.endReading(c)
 }
 
 // OnEOF implements loop.Handler: the peer's FIN.
 func (r *Registry) OnEOF(slot uint32) {
 	c := r.at(slot)
 	c.flags |= sawEOF
+	r.beginReading(c)
+	defer r.endReading(c)
+	r.handleRest(c)
 	switch c.state {
 	case New, Connecting:
 		c.handshakeLost(errors.New("connection closed during the handshake"))
@@ -322,8 +371,11 @@ func (r *Registry) OnError(slot uint32, errno syscall.Errno) {
 	if c.state == Closing {
 		cause = c.cause
 	}
-	if c.state != Closed { // else it lingers: the handler has been told of the end, or never of the opening
+	switch {
+	case c.state != Closed:
 		c.Endpoint().Handler.OnError(c, errno)
+	case c.flags&ended != 0: // it lingers; the handler has been told of the end
+		r.stats.After[AlreadyDisconnected]++
 	}
 	c.abort(cause, false)
 }
@@ -334,6 +386,7 @@ func (r *Registry) OnBlocked(slot uint32) {
 	if c.state == Open || c.state == Connected {
 		r.armOpen(c)
 	}
+	r.Account()
 }
 
 // OnDrained implements loop.Handler.

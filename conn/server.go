@@ -25,6 +25,7 @@ type Snapshot struct {
 	Loop    loop.Stats
 	Sockets int64 // sockets that the loop holds
 	Pending int64 // bytes that wait for the kernel
+	Held    int64 // memory of partial messages and of what waits for the kernel [bytes]; only the sum over all loops is right
 	// Drift must be 0 (L6.2): what total - disconnected and open, and the sockets and what they are for, differ by.
 	Drift    int64
 	Draining bool
@@ -32,7 +33,8 @@ type Snapshot struct {
 
 // Snapshot returns the counters. On the loop's goroutine.
 func (r *Registry) Snapshot() Snapshot {
-	s := Snapshot{Conn: r.stats, Loop: r.loop.Stats(), Sockets: int64(r.loop.Open()), Pending: r.loop.PendingBytes(), Draining: r.drain.active}
+	s := Snapshot{Conn: r.stats, Loop: r.loop.Stats(), Sockets: int64(r.loop.Open()), Pending: r.loop.PendingBytes(),
+		Held: r.held(), Draining: r.drain.active}
 	counted := int64(s.Conn.Total) - int64(s.Conn.Disconnected()) - s.Conn.Open
 	slots := s.Sockets - s.Conn.Open - s.Conn.Handshake - s.Conn.Lingering
 	s.Drift = max(counted, -counted) + max(slots, -slots)
@@ -42,10 +44,15 @@ func (r *Registry) Snapshot() Snapshot {
 // ServerConfig says on what a Server runs.
 type ServerConfig struct {
 	Loops    int
-	MaxSlots int             // sockets per loop at most; 0: as many as ids can tell apart
-	Lost     func(err error) // a loop is lost (L8.5)
-	Attach   func(i int, r *Registry)
-	Log      *slog.Logger
+	MaxSlots int // sockets per loop at most; 0: as many as ids can tell apart
+
+	// TablePerLoop gives each loop a descriptor table of its own: see loop.GroupConfig. Handlers must then use no files and
+	// connections of others on the loop's goroutine.
+	TablePerLoop bool
+
+	Lost   func(err error) // a loop is lost (L8.5)
+	Attach func(i int, r *Registry)
+	Log    *slog.Logger
 }
 
 // NewServer validates cfg and starts the loops; nothing is listened on yet.
@@ -59,7 +66,7 @@ func NewServer(cfg *Config, sc ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg}
 	var err error
 	s.group, err = loop.NewGroup(loop.GroupConfig{
-		Loops: sc.Loops, Log: sc.Log, MaxSlots: sc.MaxSlots, Lost: sc.Lost,
+		Loops: sc.Loops, Log: sc.Log, MaxSlots: sc.MaxSlots, Lost: sc.Lost, TablePerLoop: sc.TablePerLoop,
 		Handler: func(int) loop.Handler {
 			r := NewRegistry(cfg)
 			s.registries = append(s.registries, r)
@@ -82,6 +89,12 @@ func NewServer(cfg *Config, sc ServerConfig) (*Server, error) {
 func (s *Server) Listen(addr netip.AddrPort, backlog int) (netip.AddrPort, error) {
 	return s.group.Listen(addr, 0, backlog)
 }
+
+// Adopt accepts connections from sockets that listen already, all on one address, which it returns: see loop.Group.Adopt.
+func (s *Server) Adopt(fds []int) (netip.AddrPort, error) { return s.group.Adopt(fds, 0) }
+
+// Listening returns duplicates of the listening sockets, which are the caller's to close: see loop.Group.Listening.
+func (s *Server) Listening() ([]loop.Listening, error) { return s.group.Listening() }
 
 // StopListening closes the listeners.
 func (s *Server) StopListening() { s.group.StopListening() }

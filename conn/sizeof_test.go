@@ -22,7 +22,7 @@ func TestSizeof(t *testing.T) {
 		1 + // state
 		1 + // cause
 		1 + // endpoint
-		1 // padding
+		1 // sendBits
 	if size := unsafe.Sizeof(Conn{}); size != sum || sum != 80 {
 		t.Errorf("a Conn has %d bytes, the sum is %d, the comment says 80", size, sum)
 	}

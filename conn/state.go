@@ -58,4 +58,10 @@ func (c *Conn) transition(to State) {
 		panic(fmt.Sprintf("conn: transition %v to %v", c.state, to))
 	}
 	c.state = to
+	if wasThrottled := c.flags&throttled != 0; to >= Closing && c.flags&pauses != 0 {
+		c.resume(pauses) // or the peer's Close would never be seen
+		if to == Closing && wasThrottled {
+			c.reg.restAtClosing(c)
+		}
+	}
 }

@@ -62,20 +62,19 @@ func TestCauseTable(t *testing.T) {
 		code   uint16
 		reason string
 	}{
-		CauseTimeout:    {"timeout", 3334, "timeout"},
-		CauseDrain:      {"drain", 3333, "drain"},
-		CauseLimit:      {"limit", 1013, "concurrency-limit-exceeded"},
-		CauseSendError:  {"send-error", 3335, "unexpected-close"},
-		CauseSlow:       {"slow-consumer", 3335, "unexpected-close"},
-		CauseClient:     {"client", 0, ""},
-		CauseSocket:     {"socket-error", 0, ""},
-		CauseForced:     {"forced", 0, ""},
-		CauseProtocol:   {"protocol", 1002, ""},
-		CauseTooBig:     {"message-too-big", 1009, ""},
-		CauseBadUTF8:    {"bad-utf8", 1007, ""},
-		CauseLocal:      {"local", 0, ""},
-		CauseAfterForce: {"after-forceful-close", 0, ""},
-		CauseAgain:      {"already-disconnected", 0, ""},
+		CauseTimeout:   {"timeout", 3334, "timeout"},
+		CauseDrain:     {"drain", 3333, "drain"},
+		CauseLimit:     {"limit", 1013, "concurrency-limit-exceeded"},
+		CauseSendError: {"send-error", 3335, "unexpected-close"},
+		CauseSlow:      {"slow-consumer", 3335, "unexpected-close"},
+		CauseClient:    {"client", 0, ""},
+		CauseSocket:    {"socket-error", 0, ""},
+		CauseForced:    {"forced", 0, ""},
+		CauseProtocol:  {"protocol", 1002, ""},
+		CauseTooBig:    {"message-too-big", 1009, ""},
+		CauseBadUTF8:   {"bad-utf8", 1007, ""},
+		CauseLocal:     {"local", 0, ""},
+		CauseMemory:    {"memory-limit", 1013, "memory-limit-exceeded"},
 	}
 	if len(want) != NumCauses {
 		t.Fatalf("%d causes, the test knows %d", NumCauses, len(want))

@@ -79,6 +79,14 @@ type Stats struct {
 	SlowBytes, SlowTime uint64 // slow consumers, by cause (L8.3)
 	Errors              uint64 // socket errors (L8.1)
 
+	CompressedShared, CompressedTakeover uint64 // connections that agreed on compression, without and with takeover
+	CompressedReceived, CompressedSent   uint64 // messages
+	CompressionSaved                     uint64 // by those sent [bytes]
+
+	Paused                  int64                // connections that are not read at the moment
+	Throttled, PausedMemory uint64               // times that one was: too many messages, too little memory (L8.6)
+	After                   [NumAfterEnds]uint64 // what came for a connection after its end, by AfterEnd (L5.4)
+
 	RTT      [len(RTTBuckets) + 1]uint64 // counts per bucket, the last one for what is above
 	RTTSumUS uint64
 }
@@ -120,6 +128,17 @@ func (s *Stats) Add(o *Stats) {
 	s.SlowBytes += o.SlowBytes
 	s.SlowTime += o.SlowTime
 	s.Errors += o.Errors
+	s.CompressedShared += o.CompressedShared
+	s.CompressedTakeover += o.CompressedTakeover
+	s.CompressedReceived += o.CompressedReceived
+	s.CompressedSent += o.CompressedSent
+	s.CompressionSaved += o.CompressionSaved
+	s.Paused += o.Paused
+	s.Throttled += o.Throttled
+	s.PausedMemory += o.PausedMemory
+	for i := range s.After {
+		s.After[i] += o.After[i]
+	}
 	for i := range s.RTT {
 		s.RTT[i] += o.RTT[i]
 	}

@@ -62,6 +62,37 @@ func TestReaderAllocatesNothing(t *testing.T) {
 	}
 }
 
+// The same with messages that are inflated: whole, in pieces, dropped in the middle, and wrong.
+func TestInflatingAllocatesNothing(t *testing.T) {
+	cfg := inflating(server)
+	chat := compressed(server, Text, strings.Repeat(`{"type":"chat.message","text":"hello there"},`, 100))
+	for _, tc := range []struct {
+		name  string
+		in    []byte
+		chunk int
+	}{
+		{"whole", chat, len(chat)},
+		{"byte by byte", chat, 1},
+		{"left in the middle", chat[:len(chat)-9], len(chat)},
+		{"wrong", append(chat[:len(chat)-2:len(chat)-2], 0xff, 0xff), len(chat)},
+	} {
+		var r Reader
+		p := make([]byte, len(tc.in))
+		round := func() {
+			copy(p, tc.in)
+			for at := 0; at < len(p); at += tc.chunk {
+				if _, _, _, err := r.Next(&cfg, p[at:min(len(p), at+tc.chunk)]); (err != nil) != (tc.name == "wrong") {
+					t.Fatal(tc.name, err)
+				}
+			}
+			r.Reset()
+		}
+		if n := testing.AllocsPerRun(500, round); n != 0 {
+			t.Errorf("%s: %v allocations", tc.name, n)
+		}
+	}
+}
+
 func TestWritingAllocatesNothing(t *testing.T) {
 	dst := make([]byte, 0, 1024)
 	payload := make([]byte, 200)

@@ -32,11 +32,16 @@
 // AppendFrame and AppendMaskedFrame build frames at the end of a slice, AppendHeader the header alone, AppendCloseBody
 // the body of a Close frame. They never change the caller's payload.
 //
-// # Where compression goes
+// # Compression
 //
-// permessage-deflate (RFC 7692) is not in here. It meets this package in three places: Config.AllowRSV1 lets its bit
-// through, Message.RSV1 says that a message has it (such a payload is compressed: its UTF-8 and its inflated size are
-// still unchecked), and AppendHeaderRSV1 writes it.
+// permessage-deflate (RFC 7692) is in package deflate. A Reader with Config.Inflate inflates compressed messages while
+// they arrive, so that a text fails at its first bad byte and a bomb when it reaches the limit, not when it is
+// complete; what is delivered is the message. AppendHeaderRSV1 begins a compressed message that is sent. Without Inflate,
+// Config.AllowRSV1 lets compressed messages through as they came.
+//
+// # Speed
+//
+// `make microbench` measures it beside a plain copy and other libraries; docs/frames.md has the figures.
 //
 // # Build tag invariants
 //

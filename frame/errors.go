@@ -45,6 +45,7 @@ var (
 	ErrLengthTopBit           = newError(codeProtocolError, "top bit of a 64-bit payload length set")     // 5.2
 	ErrTooBig                 = newError(codeTooBig, "message too big")                                   // 7.4.1
 	ErrInvalidUTF8            = newError(codeInvalidData, "invalid UTF-8 in a text message")              // 8.1
+	ErrDeflate                = newError(codeInvalidData, "invalid compressed message")                   // RFC 7692 7.2.2
 	ErrCloseBodyLength        = newError(codeProtocolError, "close body of one byte")                     // 5.5.1
 	ErrCloseCode              = newError(codeProtocolError, "close code that must not be sent")           // 7.4
 	ErrCloseReason            = newError(codeInvalidData, "invalid UTF-8 in a close reason")              // 5.5.1, 8.1

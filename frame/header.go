@@ -43,7 +43,7 @@ type header struct {
 // way at the same byte however it was cut, and a peer that breaks a rule is not waited for.
 //
 // fragmented says that a fragmented message is open, and room how many bytes a further data frame may have (MaxMessage
-// less what the open message has).
+// less what the open message has; what counts for the first frame of a message to be inflated is known here).
 func parseHeader(cfg *Config, p []byte, fragmented bool, room int) (h header, size int, e *Error) {
 	if len(p) == 0 {
 		return h, 0, nil
@@ -58,6 +58,9 @@ func parseHeader(cfg *Config, p []byte, fragmented bool, room int) (h header, si
 			return h, 0, ErrReservedBits
 		}
 		h.rsv1 = true
+		if cfg.Inflate {
+			room = cfg.maxPacked()
+		}
 	}
 	if h.op.isReserved() { // 5.2: if an unknown opcode is received, the endpoint MUST fail the connection
 		return h, 0, ErrReservedOpCode

@@ -30,6 +30,10 @@ const (
 //
 // b is at most Config.MaxMessage. While a buffer grows, the old one (half as large) exists beside the new one for the
 // time of a copy.
+//
+// Of a message that is inflated as it comes (Config.Inflate), b is what its bytes so far inflated to, which is up to 1032
+// times as much as came, or at first inflateGuess times what came with the first of it; and 3.7 KiB more
+// (deflate.InflaterMemory) until it is complete. So such an attacker pays a thousandth, and MaxMessage is what holds.
 const (
 	// minBuffer is the smallest buffer, in bytes. Small, since it is what the attacker above gets for one byte; not
 	// smaller, since a quarter of a kilobyte holds most requests that happen to be cut by the end of a read.
@@ -40,6 +44,15 @@ const (
 
 	minBufferBits = 8
 	maxPooledBits = 25
+
+	// inflateGuess is how many times as long as its compressed bytes a message is taken to be when its buffer is chosen:
+	// about what chat in JSON comes to. A guess too low costs copies, one too high memory.
+	inflateGuess = 4
+
+	// packedSlack is by how many bytes, together with an eighth of MaxMessage, a compressed message may be longer than
+	// what it may inflate to: DEFLATE makes noise longer by some bytes in 64 KiB, and a sender that flushes often by five
+	// each time. Against: a message without end, that inflates to nothing.
+	packedSlack = 1 << 10
 )
 
 // Role says which end of the connection we are (RFC 6455 section 5.1).
@@ -59,12 +72,26 @@ type Config struct {
 	Role Role
 
 	// AllowRSV1 lets the first reserved bit pass on the first frame of a message, for permessage-deflate (RFC 7692
-	// section 6); Message.RSV1 reports it. A message with the bit is delivered as it came, its UTF-8 unchecked.
+	// section 6); Message.RSV1 reports it. A message with the bit is delivered as it came, its UTF-8 unchecked, unless
+	// Inflate is set.
 	AllowRSV1 bool
 
-	// MaxMessage is the longest message accepted, in bytes of payload over all its frames (of compressed payload where
-	// RSV1 is set). More than 0. Control frames have their own limit and are not measured by it.
+	// Inflate has messages with the first reserved bit inflated as they arrive: their UTF-8 and their size are checked
+	// with each byte. For connections that have agreed on permessage-deflate; it needs AllowRSV1.
+	Inflate bool
+
+	// MaxMessage is the longest message accepted, in bytes of payload over all its frames: after inflating with Inflate,
+	// else as it came. More than 0. Control frames have their own limit and are not measured by it.
 	MaxMessage int
+}
+
+// maxPacked is the longest compressed payload that a message to be inflated may have, over all its frames [bytes]; below 0,
+// which lets not even an empty frame through, with a limit that is not valid.
+func (c *Config) maxPacked() int {
+	if c.MaxMessage <= 0 {
+		return -1
+	}
+	return c.MaxMessage + c.MaxMessage/8 + packedSlack
 }
 
 // Validate reports everything that is wrong with c, joined, or nil.
@@ -75,6 +102,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxMessage <= 0 {
 		errs = append(errs, fmt.Errorf("frame: MaxMessage is %d bytes, must be at least 1", c.MaxMessage))
+	}
+	if c.Inflate && !c.AllowRSV1 {
+		errs = append(errs, errors.New("frame: Inflate needs AllowRSV1"))
 	}
 	return errors.Join(errs...)
 }

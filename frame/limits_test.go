@@ -20,6 +20,8 @@ func TestConfigValidate(t *testing.T) {
 		{Config{MaxMessage: -1}, []string{"MaxMessage is -1"}},
 		{Config{Role: 2, MaxMessage: 1}, []string{"Role is 2"}},
 		{Config{Role: 3}, []string{"Role is 3", "MaxMessage is 0"}},
+		{Config{Inflate: true, MaxMessage: 1}, []string{"Inflate needs AllowRSV1"}},
+		{Config{Inflate: true, AllowRSV1: true, MaxMessage: 1}, nil},
 	} {
 		err := tc.cfg.Validate()
 		if (err == nil) != (tc.wrong == nil) {
@@ -36,6 +38,12 @@ func TestConfigValidate(t *testing.T) {
 		var r Reader
 		if _, _, _, err := r.Next(&Config{Role: RoleClient, MaxMessage: n}, wire(`82 01 00`)); err != ErrTooBig {
 			t.Errorf("MaxMessage %d: %v", n, err)
+		}
+		for _, in := range [][]byte{wire(`c2 01 00`), wire(`c2 00`), wire(`42 00`)} {
+			r.Reset()
+			if _, _, _, err := r.Next(&Config{Role: RoleClient, AllowRSV1: true, Inflate: true, MaxMessage: n}, in); err != ErrTooBig {
+				t.Errorf("MaxMessage %d: %v", n, err)
+			}
 		}
 	}
 }

@@ -6,9 +6,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// cipherFrom is the length in bytes from which Mask gives the bulk of the work to ws.Cipher: its vector code (AVX2 or
-// SSE2, NEON) is about twice as fast as 64-bit words on a long payload, and slower on a short one. BenchmarkMask
-// has sizes on both sides of the line.
+// cipherFrom is the length in bytes from which ws.Cipher, with vector code for SSE2 and NEON, beats 64-bit words where
+// maskAVX2 cannot run.
 const cipherFrom = 512
 
 // Mask XORs p in place with the masking key; the same operation masks and unmasks (RFC 6455 section 5.3). pos is the
@@ -17,16 +16,30 @@ func Mask(p []byte, key [4]byte, pos int) {
 	// Turn the key so that it begins at p[0]. Little endian puts the key's first byte into the lowest bits, and
 	// little-endian loads meet it there, whatever the order of the machine.
 	turn := uint(pos&3) * 8
-	k32 := binary.LittleEndian.Uint32(key[:])
-	k32 = k32>>turn | k32<<(32-turn)
-	if len(p) >= cipherFrom {
-		// Whole blocks with a key that is already turned: Cipher's own byte-by-byte head and tail stay empty.
-		var turned [4]byte
-		binary.LittleEndian.PutUint32(turned[:], k32)
-		whole := len(p) &^ 63
-		ws.Cipher(p[:whole], turned, 0)
-		p = p[whole:]
+	k := binary.LittleEndian.Uint32(key[:])
+	maskTurned(p, k>>turn|k<<(32-turn))
+}
+
+// maskTurned is Mask with the key as a little-endian word that begins at p[0].
+func maskTurned(p []byte, k32 uint32) {
+	if len(p) >= wideFrom && maskWide(p, k32) {
+		return
 	}
+	maskWords(p, k32)
+}
+
+// maskCipher masks with ws.Cipher: whole blocks of 64 bytes with a key that is turned already, so that Cipher's own
+// byte-by-byte head and tail stay empty.
+func maskCipher(p []byte, k32 uint32) {
+	var turned [4]byte
+	binary.LittleEndian.PutUint32(turned[:], k32)
+	whole := len(p) &^ 63
+	ws.Cipher(p[:whole], turned, 0)
+	maskWords(p[whole:], k32)
+}
+
+// maskWords masks by 64-bit words, on any machine.
+func maskWords(p []byte, k32 uint32) {
 	k := uint64(k32)<<32 | uint64(k32)
 	for len(p) >= 64 {
 		b := p[:64:64]

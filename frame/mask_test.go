@@ -2,6 +2,7 @@ package frame
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"testing"
 
@@ -15,45 +16,70 @@ func maskNaive(p []byte, key [4]byte, pos int) {
 	}
 }
 
-// checkMask masks data[from:to] within data, and looks at the bytes around it too.
+// A kernel is one way of maskTurned, for payloads of at least from bytes.
+type kernel struct {
+	name string
+	from int
+	f    func(p []byte, k32 uint32)
+}
+
+// kernels are all ways that can run on this machine: Mask takes only some of them here.
+var kernels = []kernel{
+	{"mask", 0, maskTurned},
+	{"words", 0, maskWords},
+	{"cipher", 0, maskCipher},
+}
+
+// checkMask masks data[from:to] within data, by Mask and by each kernel, and looks at the bytes around it too.
 func checkMask(t testing.TB, data []byte, from, to int, key [4]byte, pos int) {
 	t.Helper()
-	got, want := bytes.Clone(data), bytes.Clone(data)
-	Mask(got[from:to], key, pos)
+	want := bytes.Clone(data)
 	maskNaive(want[from:to], key, pos)
-	if !bytes.Equal(got, want) {
-		t.Fatalf("bytes %d to %d of %d, key %x, pos %d: differs from the naive loop", from, to, len(data), key, pos)
+	got := make([]byte, len(data))
+	check := func(name string, mask func(p []byte)) {
+		t.Helper()
+		copy(got, data)
+		mask(got[from:to])
+		if !bytes.Equal(got, want) {
+			t.Fatalf("bytes %d to %d of %d, key %x, pos %d: %s differs from the naive loop", from, to, len(data), key, pos, name)
+		}
 	}
-	theirs := bytes.Clone(data)
-	ws.Cipher(theirs[from:to], key, pos)
-	if !bytes.Equal(theirs, want) {
-		t.Fatalf("bytes %d to %d of %d, key %x, pos %d: ws.Cipher differs from the naive loop", from, to, len(data), key, pos)
+	check("Mask", func(p []byte) { Mask(p, key, pos) })
+	check("ws.Cipher", func(p []byte) { ws.Cipher(p, key, pos) })
+	turned := binary.LittleEndian.Uint32([]byte{key[pos%4], key[(pos+1)%4], key[(pos+2)%4], key[(pos+3)%4]})
+	for _, k := range kernels {
+		if to-from >= k.from {
+			check(k.name, func(p []byte) { k.f(p, turned) })
+		}
 	}
 }
 
-// Every length around the steps of the code, at every alignment, at every position in the key.
+// Every length around the steps of the kernels, at every alignment of a vector, at every position in the key.
 func TestMask(t *testing.T) {
+	const guard = 64 // bytes around the payload that no vector may touch
 	rng := rand.New(rand.NewPCG(6455, 53))
-	data := make([]byte, 2000)
+	data := make([]byte, 3000)
 	for i := range data {
 		data[i] = byte(rng.Uint32())
 	}
 	key := [4]byte{0x37, 0xfa, 0x21, 0x3d}
 	var lengths []int
-	for n := range 150 {
+	for n := range 330 { // past two rounds of four vectors, with every rest
 		lengths = append(lengths, n)
 	}
 	for n := cipherFrom - 70; n < cipherFrom+140; n++ {
 		lengths = append(lengths, n)
 	}
 	for _, n := range append(lengths, 1023, 1024, 1025, 1900) {
-		for from := range 9 {
-			for pos := range 5 {
-				checkMask(t, data[:from+n+5], from, from+n, key, pos)
-			}
+		for align := range 32 {
+			from := guard + align
+			checkMask(t, data[:from+n+guard], from, from+n, key, align%5)
+		}
+		for pos := range 5 {
+			checkMask(t, data[:guard+n+guard], guard, guard+n, key, pos)
 		}
 	}
-	checkMask(t, data, 1, 1990, key, 1<<62+3) // far into a long payload
+	checkMask(t, data, 1, 2990, key, 1<<62+3) // far into a long payload
 }
 
 // A payload masked in pieces is the payload masked at once.

@@ -3,10 +3,13 @@ package frame
 import (
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/mqgate/mqgate/frame/deflate"
 )
 
 // This file is the slow parser that Reader is compared with. It takes the whole input at once, byte by byte, keeps
-// everything, and says each rule of the RFC in the plainest words; it shares no code with the package but the names.
+// everything, and says each rule of the RFC in the plainest words; it shares no code with the package but the names, and
+// the Inflater, which has an oracle of its own.
 
 // event is a message that must be delivered.
 type event struct {
@@ -41,6 +44,9 @@ type reference struct {
 	op   OpCode
 	rsv1 bool
 	msg  []byte
+
+	z      deflate.Inflater
+	packed uint64 // compressed bytes of the open message
 }
 
 // judge runs the reference parser over in.
@@ -143,9 +149,14 @@ func (r *reference) frame() {
 	}
 	if !control {
 		if data {
-			r.op, r.rsv1, r.msg = op, rsv1, nil
+			r.op, r.rsv1, r.msg, r.packed = op, rsv1, nil, 0
 		}
-		if length+uint64(len(r.msg)) > uint64(r.cfg.MaxMessage) {
+		if r.rsv1 && r.cfg.Inflate {
+			if r.packed += length; r.packed > uint64(r.cfg.MaxMessage)*9/8+1024 {
+				r.broken(ErrTooBig)
+				return
+			}
+		} else if length+uint64(len(r.msg)) > uint64(r.cfg.MaxMessage) {
 			r.broken(ErrTooBig)
 			return
 		}
@@ -157,11 +168,18 @@ func (r *reference) frame() {
 		}
 	}
 
-	text := !control && r.op == Text && !r.rsv1
+	inflated := !control && r.rsv1 && r.cfg.Inflate
+	text := !control && r.op == Text && (!r.rsv1 || inflated)
 	var payload []byte
 	for i := range length {
 		b := r.byte() ^ key[i%4]
 		payload = append(payload, b)
+		if inflated {
+			if r.inflate(b, text); r.err != nil {
+				return
+			}
+			continue
+		}
 		if !control {
 			r.msg = append(r.msg, b)
 		}
@@ -175,11 +193,41 @@ func (r *reference) frame() {
 		r.events = append(r.events, event{op: op, payload: payload, end: r.pos})
 	case !fin:
 		r.open = true
+	case inflated && !r.z.End():
+		r.broken(ErrDeflate)
 	case text && !utf8.Valid(r.msg):
 		r.broken(ErrInvalidUTF8)
 	default:
 		r.open = false
 		r.events = append(r.events, event{op: r.op, rsv1: r.rsv1, payload: r.msg, end: r.pos})
+	}
+}
+
+// inflate takes one byte of a compressed message, and looks at all that it comes to, one byte after the other.
+func (r *reference) inflate(b byte, text bool) {
+	src := []byte{b}
+	for {
+		room := make([]byte, len(r.msg), len(r.msg)+1)
+		copy(room, r.msg)
+		out, n, status := r.z.Inflate(room, src, nil)
+		src = src[n:]
+		if len(out) > r.cfg.MaxMessage {
+			r.broken(ErrTooBig)
+			return
+		}
+		if text && len(out) > len(r.msg) && !hopeful(out) {
+			r.broken(ErrInvalidUTF8)
+			return
+		}
+		r.msg = out
+		switch status {
+		case deflate.NeedInput:
+			return
+		case deflate.Corrupt:
+			r.broken(ErrDeflate)
+			return
+		case deflate.NeedRoom:
+		}
 	}
 }
 

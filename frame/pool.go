@@ -69,6 +69,10 @@ func putState(s *state) {
 		putBuffer(s.buf)
 		s.buf = nil
 	}
+	if s.z != nil {
+		s.z.Free()
+		s.z = nil
+	}
 	if invariants {
 		if s.pooled {
 			panic("frame: a Reader was copied while it held something")

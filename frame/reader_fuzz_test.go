@@ -1,7 +1,9 @@
 package frame
 
 import (
+	"bytes"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -32,7 +34,7 @@ func againstReference(t testing.TB, cfg Config, in, sizes []byte) {
 
 // mode is one byte of a fuzz input that picks the configuration.
 func mode(b byte, maxMessage uint16) Config {
-	return Config{Role: Role(b & 1), AllowRSV1: b&2 != 0, MaxMessage: int(maxMessage) + 1}
+	return Config{Role: Role(b & 1), AllowRSV1: b&2 != 0, Inflate: b&6 == 6, MaxMessage: int(maxMessage) + 1}
 }
 
 func FuzzReader(f *testing.F) {
@@ -53,6 +55,9 @@ func FuzzReader(f *testing.F) {
 	f.Add(wire(`82 7f 80 00`), []byte{1}, byte(1), uint16(65535))
 	f.Add(join(wire(`89 fd 01 02 03 04`), make([]byte, 125)), []byte{10, 100}, byte(0), uint16(1))
 	f.Add(join(wire(`81 7e 01 00`), make([]byte, 100), wire(`ff`)), []byte{10, 100}, byte(1), uint16(500))
+	f.Add(join(compressed(server, Text, "hello hello hello"), hello), []byte{1, 4}, byte(6), uint16(100))
+	f.Add(compressed(client, Text, strings.Repeat("\xf0\x9f\x98\x80", 9)+"\xff and more"), []byte{}, byte(7), uint16(100))
+	f.Add(compressed(client, Binary, strings.Repeat("0", 900)), []byte{2}, byte(7), uint16(800))
 	f.Fuzz(func(t *testing.T, in, sizes []byte, m byte, maxMessage uint16) {
 		if len(in) == 0 || len(in) > 1<<12 {
 			return
@@ -68,7 +73,7 @@ func TestReaderAgainstReference(t *testing.T) {
 	messages := 0
 	for i := range uint64(6000) {
 		rng := rand.New(rand.NewPCG(seed, i))
-		cfg := mode(byte(rng.IntN(4)), uint16(rng.IntN(400)))
+		cfg := mode(byte(rng.IntN(8)), uint16(rng.IntN(400)))
 		in := randomTraffic(rng, cfg)
 		sizes := make([]byte, rng.IntN(5))
 		for i := range sizes {
@@ -84,7 +89,7 @@ func TestReaderAgainstReference(t *testing.T) {
 	}
 	// The test is worth what it reaches: every outcome that a Reader has.
 	for _, e := range []*Error{nil, ErrReservedBits, ErrReservedOpCode, ErrControlFragmented, ErrControlTooLong, ErrUnexpectedContinuation,
-		ErrExpectedContinuation, ErrMaskRequired, ErrMaskForbidden, ErrLengthNotMinimal, ErrLengthTopBit, ErrTooBig, ErrInvalidUTF8} {
+		ErrExpectedContinuation, ErrMaskRequired, ErrMaskForbidden, ErrLengthNotMinimal, ErrLengthTopBit, ErrTooBig, ErrInvalidUTF8, ErrDeflate} {
 		if outcomes[e] < 10 {
 			t.Errorf("only %d inputs ended with %v", outcomes[e], e)
 		}
@@ -133,6 +138,11 @@ func randomTraffic(rng *rand.Rand, cfg Config) (in []byte) {
 		for i := range key {
 			key[i] = byte(rng.Uint32())
 		}
+		if cfg.Inflate && (op == Text || op == Binary) && rng.IntN(2) == 0 {
+			in = append(in, randomCompressed(rng, cfg, op, bytes.Repeat(payload, 1+rng.IntN(3)))...)
+			open = false
+			continue
+		}
 		switch masked := cfg.Role == RoleServer; {
 		case rng.IntN(60) == 0 && !op.IsControl(): // a length that is not in its shortest form
 			in = append(AppendHeader(in, op, fin, 0x10000, masked, key)[:start+2], 0, 0, 0, 0, 0, 0, 0, byte(len(payload)))
@@ -158,6 +168,40 @@ func randomTraffic(rng *rand.Rand, cfg Config) (in []byte) {
 		in = []byte{0x81}
 	}
 	return in[:len(in)-rng.IntN(1+min(3, len(in)-1))]
+}
+
+// randomCompressed is a compressed message in some frames, with pings between them, now and then with a bit wrong.
+func randomCompressed(rng *rand.Rand, cfg Config, op OpCode, payload []byte) (in []byte) {
+	p := packed(payload)
+	if rng.IntN(10) == 0 {
+		p[rng.IntN(len(p))] ^= 1 << rng.IntN(8)
+	}
+	for first, fin := true, false; !fin; first = false {
+		n := rng.IntN(len(p) + 1)
+		if fin = rng.IntN(3) == 0; fin {
+			n = len(p)
+		}
+		part := p[:n:n]
+		p = p[n:]
+		start := len(in)
+		if cfg.Role == RoleServer {
+			in = AppendMaskedFrame(in, op, fin, part, [4]byte{1, 2, 3, byte(n)})
+		} else {
+			in = AppendFrame(in, op, fin, part)
+		}
+		if first {
+			in[start] |= bitRSV1
+		}
+		op = Continuation
+		if !fin && rng.IntN(4) == 0 {
+			if cfg.Role == RoleServer {
+				in = AppendMaskedFrame(in, Ping, true, part[:min(n, 9)], [4]byte{})
+			} else {
+				in = AppendFrame(in, Ping, true, part[:min(n, 9)])
+			}
+		}
+	}
+	return in
 }
 
 // FuzzRoundTrip writes a message in fragments with pings between them, and reads it back.

@@ -36,6 +36,7 @@ func openPoll() (netpoll.Poll, error)
 type epoll struct {
 	loop      *Loop
 	poll      netpoll.Poll
+	fd        int // of the epoll instance
 	operators operators
 	wop       *netpoll.FDOperator            // netpoll's own wake-up, which ends Wait after Close
 	original  func(events []epollEvent) bool // netpoll's handler, for wop
@@ -45,19 +46,9 @@ type epoll struct {
 	paused    *Timers // entry i: accepting on listeners[i] resumes
 	base      time.Time
 	log       *slog.Logger
-	events    int  // present size of netpoll's event array
-	stopped   bool // stop was called: no descriptor of ours is valid any more
-}
-
-// newEpoll makes the part that other goroutines need: the eventfd. open makes the rest, on the loop's goroutine.
-func newEpoll(base time.Time, log *slog.Logger) (*epoll, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	k := &epoll{base: base, log: log}
-	k.wake.FD, k.timer.FD = fd, -1
-	return k, nil
+	events    int     // present size of netpoll's event array
+	stopped   bool    // stop was called: no descriptor of ours is valid any more
+	tables    *tables // nil: this thread has the process's descriptor table
 }
 
 // open opens the epoll instance. On the loop's goroutine: with a descriptor table per loop its descriptors are known to
@@ -104,10 +95,10 @@ func (k *epoll) seam() error {
 	if err := sameLayout(handler.Type(), mirror); err != nil {
 		return fmt.Errorf("netpoll: Handler is %v: %w", handler.Type(), err)
 	}
-	k.wop = (*netpoll.FDOperator)(wop.UnsafePointer())
+	k.wop, k.fd = (*netpoll.FDOperator)(wop.UnsafePointer()), int(fd.Int())
 	k.operators.add(k.wop)
 	unix.CloseOnExec(k.wop.FD)
-	unix.CloseOnExec(int(fd.Int()))
+	unix.CloseOnExec(k.fd)
 	field := (*func([]epollEvent) bool)(handler.Addr().UnsafePointer())
 	k.original, *field = *field, k.handle
 
@@ -144,7 +135,12 @@ func sameLayout(got, mirror reflect.Type) error {
 }
 
 // wait runs the loop until stop. An error means that the loop is lost (L8.5).
-func (k *epoll) wait() error { return k.poll.Wait() }
+func (k *epoll) wait() error {
+	if k.tables != nil {
+		return k.waitLocked()
+	}
+	return k.poll.Wait()
+}
 
 const (
 	readableEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
@@ -194,16 +190,6 @@ func (k *epoll) drain(fd int) {
 
 // Now implements Kernel.
 func (k *epoll) Now() int64 { return int64(time.Since(k.base)) }
-
-// Wake implements Kernel.
-func (k *epoll) Wake() {
-	one := [8]byte{1} // any nonzero number does
-	for {
-		if _, err := unix.Write(k.wake.FD, one[:]); err != unix.EINTR {
-			return // EAGAIN: the counter is full, so the loop is about to wake anyway
-		}
-	}
-}
 
 // SetTimer implements Kernel.
 func (k *epoll) SetTimer(at int64) {

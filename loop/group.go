@@ -19,6 +19,12 @@ type GroupConfig struct {
 	MaxSlots int                  // sockets per loop at most; 0 means MaxSlots
 	Attach   func(i int, l *Loop) // tells the handler its loop; called before the loop runs
 	Lost     func(err error)      // a loop is lost (L8.5); called on its goroutine. nil: panic
+
+	// TablePerLoop gives each loop a thread and a descriptor table of its own, so that RLIMIT_NOFILE limits every loop by
+	// itself and not all of them together (Linux 5.9). A descriptor of the process, standard streams apart, is then another
+	// one or none on a loop's goroutine: what is called there (Handler, tasks) must not use files and connections that were
+	// opened elsewhere, nor hand out its own.
+	TablePerLoop bool
 }
 
 // Group is a number of loops on real sockets, each on a goroutine of its own.
@@ -29,12 +35,14 @@ type Group struct {
 	done    sync.WaitGroup
 	base    time.Time
 	stop    sync.Once
+	tables  *tables // nil: the loops use the process's descriptor table
 }
 
 // silenceNetpoll turns netpoll's own logger off: it logs what is handled here. Once: it writes a global.
 var silenceNetpoll = sync.OnceFunc(func() { netpoll.SetLoggerOutput(io.Discard) })
 
-// NewGroup opens the loops and starts them. All methods of Group are safe from any goroutine but those of the loops.
+// NewGroup opens the loops and starts them. All methods of Group are safe from any goroutine but those of the loops,
+// also of another group's with tables of their own.
 func NewGroup(cfg GroupConfig) (*Group, error) {
 	if cfg.Loops < 1 {
 		return nil, fmt.Errorf("loop: %d loops, expected 1 or more", cfg.Loops)
@@ -47,9 +55,16 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	}
 	silenceNetpoll()
 	g := &Group{log: cfg.Log, base: time.Now()}
+	if cfg.TablePerLoop {
+		t, err := newTables(cfg.Loops)
+		if err != nil {
+			return nil, fmt.Errorf("loop: %w", err)
+		}
+		g.tables = t
+	}
 	opened := make(chan error, cfg.Loops)
 	for i := range cfg.Loops {
-		k, err := newEpoll(g.base, cfg.Log)
+		k, err := newEpoll(g.base, cfg.Log, g.tables, i)
 		if err != nil {
 			g.Stop()
 			return nil, fmt.Errorf("loop %d: %w", i, err)
@@ -59,7 +74,13 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 		if cfg.Attach != nil {
 			cfg.Attach(i, l)
 		}
-		g.done.Go(func() { g.run(k, opened, cfg.Lost) })
+		run := func() { g.run(k, opened, cfg.Lost) }
+		if g.tables != nil {
+			g.done.Add(1)
+			onOwnThread(func() { defer g.done.Done(); run() })
+		} else {
+			g.done.Go(run)
+		}
 		if err := <-opened; err != nil {
 			g.Stop()
 			return nil, fmt.Errorf("loop %d: %w", i, err)
@@ -70,6 +91,14 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 }
 
 func (g *Group) run(k *epoll, opened chan<- error, lost func(error)) {
+	if k.tables != nil {
+		if err := k.tables.enter(); err != nil {
+			k.loop.closeTasks()
+			opened <- err
+			return
+		}
+		defer k.tables.leave()
+	}
 	if err := k.open(); err != nil {
 		k.loop.closeTasks()
 		k.abandon()
@@ -166,7 +195,8 @@ func (g *Group) Listen(addr netip.AddrPort, number, backlog int) (netip.AddrPort
 	return addr, nil
 }
 
-// StopListening closes all listeners. Connections that the kernel has accepted and this process has not are reset.
+// StopListening ends accepting and closes all listeners. Connections that the kernel has accepted and this process has not
+// are reset, but for those in sockets of which another process, or somebody in this one, has a duplicate: see Listening.
 func (g *Group) StopListening() {
 	for i, k := range g.kernels {
 		g.loops[i].Do(func() {
@@ -195,4 +225,7 @@ func (g *Group) Stop() {
 		}
 	})
 	g.done.Wait()
+	if g.tables != nil {
+		g.tables.close()
+	}
 }

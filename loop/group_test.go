@@ -14,7 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestGroupEcho(t *testing.T) {
+func TestGroupEcho(t *testing.T) { bothTables(t, testGroupEcho) }
+
+func testGroupEcho(t *testing.T) {
 	checkLeaks(t)
 	const loops, clients = 4, 200
 	g, handlers, addr := listenEchoes(t, loops)
@@ -88,7 +90,9 @@ func TestGroupAcceptBurst(t *testing.T) {
 }
 
 // What was accepted has TCP_NODELAY and no keepalive, does not block and is not inherited.
-func TestGroupSocketOptions(t *testing.T) {
+func TestGroupSocketOptions(t *testing.T) { bothTables(t, testGroupSocketOptions) }
+
+func testGroupSocketOptions(t *testing.T) {
 	checkLeaks(t)
 	g, handlers, addr := listenEchoes(t, 1)
 	dialTCP(t, addr)
@@ -123,7 +127,9 @@ func TestGroupSocketOptions(t *testing.T) {
 
 // A client that sends 1 MiB and half-closes at once gets everything back, whether it reads meanwhile or only then. To be
 // run with -race and without: the race build finds operators in another way.
-func TestGroupHalfClose(t *testing.T) {
+func TestGroupHalfClose(t *testing.T) { bothTables(t, testGroupHalfClose) }
+
+func testGroupHalfClose(t *testing.T) {
 	for _, meanwhile := range []bool{true, false} {
 		t.Run(fmt.Sprintf("reads meanwhile %v", meanwhile), func(t *testing.T) {
 			checkLeaks(t)
@@ -167,7 +173,9 @@ func TestGroupHalfClose(t *testing.T) {
 }
 
 // L8.1: clients that reset in the middle leave nothing behind and harm nobody.
-func TestGroupReset(t *testing.T) {
+func TestGroupReset(t *testing.T) { bothTables(t, testGroupReset) }
+
+func testGroupReset(t *testing.T) {
 	checkLeaks(t)
 	g, handlers, addr := listenEchoes(t, 1)
 	bystander := dialTCP(t, addr)
@@ -197,7 +205,9 @@ func TestGroupReset(t *testing.T) {
 }
 
 // L8.3: what a slow reader does not take waits, is written when it reads, and others are not held up.
-func TestGroupSlowReader(t *testing.T) {
+func TestGroupSlowReader(t *testing.T) { bothTables(t, testGroupSlowReader) }
+
+func testGroupSlowReader(t *testing.T) {
 	checkLeaks(t)
 	g, handlers, addr := listenEchoes(t, 1)
 	h := handlers[0]
@@ -241,7 +251,9 @@ func TestGroupSlowReader(t *testing.T) {
 }
 
 // Close ends a connection in good order, Reset does not, whatever was sent before.
-func TestGroupCloseAndReset(t *testing.T) {
+func TestGroupCloseAndReset(t *testing.T) { bothTables(t, testGroupCloseAndReset) }
+
+func testGroupCloseAndReset(t *testing.T) {
 	checkLeaks(t)
 	g, _, addr := listenEchoes(t, 1)
 	for _, reset := range []bool{false, true} {
@@ -261,7 +273,9 @@ func TestGroupCloseAndReset(t *testing.T) {
 	}
 }
 
-func TestGroupDial(t *testing.T) {
+func TestGroupDial(t *testing.T) { bothTables(t, testGroupDial) }
+
+func testGroupDial(t *testing.T) {
 	checkLeaks(t)
 	_, servers, addr := listenEchoes(t, 1)
 	g, handlers := startEchoes(t, 1, nil)
@@ -318,7 +332,9 @@ func TestGroupDial(t *testing.T) {
 }
 
 // Stopping with listeners, connections, waiting output and timers gives everything back, and clients are told.
-func TestGroupStop(t *testing.T) {
+func TestGroupStop(t *testing.T) { bothTables(t, testGroupStop) }
+
+func testGroupStop(t *testing.T) {
 	checkLeaks(t)
 	g, _, addr := listenEchoes(t, 3)
 	if _, err := g.Listen(local, 8, 10); err != nil {
@@ -375,7 +391,9 @@ func TestGroupStop(t *testing.T) {
 
 // Tasks that were posted before the one that stops the loop run, those behind it do not, whoever waits for them is told,
 // and no socket is opened on a loop that is gone.
-func TestGroupStopAmongTasks(t *testing.T) {
+func TestGroupStopAmongTasks(t *testing.T) { bothTables(t, testGroupStopAmongTasks) }
+
+func testGroupStopAmongTasks(t *testing.T) {
 	checkLeaks(t)
 	g, _ := startEchoes(t, 1, nil)
 	l := g.Loops()[0]
@@ -407,7 +425,9 @@ func TestGroupStopAmongTasks(t *testing.T) {
 }
 
 // Groups that come and go leave nothing.
-func TestGroupsInSequence(t *testing.T) {
+func TestGroupsInSequence(t *testing.T) { bothTables(t, testGroupsInSequence) }
+
+func testGroupsInSequence(t *testing.T) {
 	checkLeaks(t)
 	for i := range 50 {
 		g, _, addr := listenEchoes(t, 1+i%4)

@@ -55,6 +55,7 @@ func TestOwner(t *testing.T) {
 	methods := map[string]func(){
 		"Accept":        func() { l.Accept(3, 0, netip.AddrPort{}) },
 		"Begin":         nil, // makes the caller the owner
+		"Broken":        func() { l.Broken(0) },
 		"CancelTimer":   func() { l.CancelTimer(0) },
 		"Clock":         func() { l.Clock() },
 		"Close":         func() { l.Close(0) },
@@ -64,6 +65,10 @@ func TestOwner(t *testing.T) {
 		"End":           func() { l.End() },
 		"Flush":         func() { l.Flush(0) },
 		"Generation":    func() { l.Generation(0) },
+		"Held":          func() { l.Held(0) },
+		"HeldBytes":     func() { l.HeldBytes() },
+		"SharedBytes":   func() { l.SharedBytes() },
+		"SharedPart":    func() { l.SharedPart(0) },
 		"InUse":         func() { l.InUse(0) },
 		"Index":         nil, // any goroutine
 		"LocalAddr":     func() { l.LocalAddr(0) },
@@ -87,6 +92,7 @@ func TestOwner(t *testing.T) {
 		"Slots":         func() { l.Slots() },
 		"SocketEvent":   func() { l.SocketEvent(0, true, true) },
 		"Stats":         func() { l.Stats() },
+		"TimersArmed":   func() { l.TimersArmed() },
 		"Trim":          func() { l.Trim() },
 		"UrgentPending": func() { l.UrgentPending(0) },
 		"Write":         func() { l.Write(0, []byte("x")) },

@@ -36,6 +36,10 @@ const (
 	keptQueueUnits  = 1024
 	keptQueuesBytes = 4 << 20
 
+	// sharedSample is how many units of one queue SharedPart looks at. Against: a queue of a quarter of a million tiny
+	// broadcasts, whose every look would take a millisecond.
+	sharedSample = 64
+
 	// keptRefs bounds what each of the four lists of sockets with something to do (dirty, errors, notify, freed) keeps of a
 	// burst [entries of 8 bytes]: together 1 MiB a loop. After a broadcast to everybody they would otherwise hold 8 bytes
 	// per connection for ever.

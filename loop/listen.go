@@ -17,7 +17,9 @@ type listener struct {
 	index    int                // in epoll.listeners
 	number   int                // the caller's, for Handler.OnAccept
 	interest Interest
-	paused   bool // accepting rests: counted in Stats.AcceptPaused
+	paused   bool           // accepting rests: counted in Stats.AcceptPaused
+	shared   bool           // another loop accepts from the same socket and counts as its owner: see Group.Adopt
+	addr     netip.AddrPort // what it listens on
 }
 
 func isListener(netpoll.Poll) error { return nil }
@@ -94,15 +96,24 @@ func (k *epoll) listen(addr netip.AddrPort, number, backlog int, mode listenMode
 	if err != nil {
 		return nil, addr, fmt.Errorf("listen on %v: %w", addr, err)
 	}
-	ln := &listener{index: len(k.listeners), number: number}
-	ln.op.FD, ln.op.OnRead = fd, isListener
 	bound := netip.AddrPortFrom(addr.Addr(), k.Local(fd).Port())
+	ln, err := k.addListener(fd, bound, number, false)
+	if err != nil {
+		return nil, addr, fmt.Errorf("listen on %v: %w", bound, err)
+	}
+	return ln, bound, nil
+}
+
+// addListener has the loop accept from fd, which is its own from now on; after an error it is closed.
+func (k *epoll) addListener(fd int, addr netip.AddrPort, number int, shared bool) (*listener, error) {
+	ln := &listener{index: len(k.listeners), number: number, addr: addr, shared: shared}
+	ln.op.FD, ln.op.OnRead = fd, isListener
 	if err := k.watchListener(ln, WatchRead); err != nil {
 		k.Close(fd, false)
-		return nil, addr, fmt.Errorf("listen on %v: epoll_ctl: %w", bound, err)
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
 	}
 	k.listeners = append(k.listeners, ln)
-	return ln, bound, nil
+	return ln, nil
 }
 
 func (k *epoll) watchListener(ln *listener, to Interest) error {

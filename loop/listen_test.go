@@ -17,7 +17,9 @@ import (
 )
 
 // An address that is taken is refused, however it is taken; the error says which address and why.
-func TestListenTaken(t *testing.T) {
+func TestListenTaken(t *testing.T) { bothTables(t, testListenTaken) }
+
+func testListenTaken(t *testing.T) {
 	checkLeaks(t)
 	taken := map[string]func(t *testing.T) netip.AddrPort{
 		"by another group of loops": func(t *testing.T) netip.AddrPort {
@@ -81,7 +83,9 @@ func listenNet(t *testing.T, option func(fd uintptr) error, addr string) netip.A
 }
 
 // Of several that start at the same moment exactly one gets the address.
-func TestListenRace(t *testing.T) {
+func TestListenRace(t *testing.T) { bothTables(t, testListenRace) }
+
+func testListenRace(t *testing.T) {
 	checkLeaks(t)
 	const groups = 6
 	all := make([]*Group, groups)
@@ -140,7 +144,9 @@ func listenNetOnce(t *testing.T) netip.AddrPort {
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
-func TestListenPortZero(t *testing.T) {
+func TestListenPortZero(t *testing.T) { bothTables(t, testListenPortZero) }
+
+func testListenPortZero(t *testing.T) {
 	checkLeaks(t)
 	for _, loops := range []int{1, 3} {
 		g, handlers := startEchoes(t, loops, nil)
@@ -184,7 +190,9 @@ func TestListenPortZero(t *testing.T) {
 }
 
 // IPv6, on a machine that has it; on one that has not, an error that says so.
-func TestListenIPv6(t *testing.T) {
+func TestListenIPv6(t *testing.T) { bothTables(t, testListenIPv6) }
+
+func testListenIPv6(t *testing.T) {
 	checkLeaks(t)
 	loopback := netip.MustParseAddrPort("[::1]:0")
 	g, handlers := startEchoes(t, 2, nil)

@@ -74,6 +74,8 @@ type Loop struct {
 
 	queues  queues
 	pending int   // bytes in all queues
+	held    int   // memory that they take
+	shared  int   // memory of what is shared between them and waits: see SharedBytes
 	dirty   []ref // sockets with output to write at the end of the turn
 	errors  []ref // sockets with an error to report
 	notify  []ref // sockets with OnBlocked or OnDrained to report
@@ -365,4 +367,14 @@ func (l *Loop) NewTimers(fire func(i uint32)) *Timers {
 	t := &Timers{Wheel: NewWheel(l.now), fire: fire}
 	l.wheels = append(l.wheels, t)
 	return t
+}
+
+// TimersArmed returns how many timers are set, of sockets and on the wheels of NewTimers together.
+func (l *Loop) TimersArmed() int {
+	l.owner.check()
+	n := l.timers.Len()
+	for _, t := range l.wheels {
+		n += t.Len()
+	}
+	return n
 }

@@ -81,11 +81,18 @@ func openFDs(t testing.TB) map[string]string {
 	return fds
 }
 
-// checkLeaks fails the test if, at its end, a descriptor or a goroutine is left that was not there when it was called.
+// checkLeaks fails the test if, at its end, a descriptor, a goroutine or a thread with a descriptor table of its own is left
+// that was not there when it was called.
 func checkLeaks(t *testing.T) {
 	t.Helper()
+	if tablePerLoop { // the descriptors of its poller come with the first group
+		if _, err := runtimeDescriptors(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before, goroutines := openFDs(t), goleak.IgnoreCurrent()
 	t.Cleanup(func() {
+		noPrivateTables(t)
 		for fd, target := range openFDs(t) {
 			if before[fd] != target {
 				t.Errorf("descriptor %s (%s) is left", fd, target)
@@ -165,6 +172,21 @@ func (e *echoes) OnDrained(slot uint32) {
 
 func (e *echoes) OnTimer(uint32) {}
 
+// tablePerLoop is what startEchoes gives its group. Set by bothTables; the tests of this package do not run in parallel.
+var tablePerLoop bool
+
+// bothTables runs test twice: with the descriptors of the loops in the process's table, and in one of each loop's own.
+func bothTables(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	for name, own := range map[string]bool{"shared": false, "per loop": true} {
+		t.Run(name, func(t *testing.T) {
+			tablePerLoop = own
+			defer func() { tablePerLoop = false }()
+			test(t)
+		})
+	}
+}
+
 // startEchoes starts a group of loops that echo, and stops it at the end of the test.
 func startEchoes(t testing.TB, loops int, log *slog.Logger) (*Group, []*echoes) {
 	t.Helper()
@@ -175,6 +197,8 @@ func startEchoes(t testing.TB, loops int, log *slog.Logger) (*Group, []*echoes) 
 		Attach:  func(i int, l *Loop) { handlers[i].Loop = l },
 		Log:     log,
 		Lost:    func(err error) { t.Error(err) },
+
+		TablePerLoop: tablePerLoop,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,13 +1,19 @@
 package loop
 
 import (
+	"sync/atomic"
 	"unsafe"
 )
 
 // Shared is a unit of output for many sockets, built once and never copied per receiver (a broadcast). Its bytes must
-// not change after NewShared. It is kept alive by the queues that still hold it and freed by the garbage collector:
-// reference counts were left out because one object per broadcast is nothing beside one atomic pair per receiver.
-type Shared struct{ b []byte }
+// not change after NewShared. It is kept alive by the queues that still hold it and freed by the garbage collector.
+//
+// Only queues of sockets that have blocked are counted: receivers that take all of it at once, as nearly all do, pay no
+// atomic operations. The memory of those that do not is bounded by nothing but this count (Loop.SharedBytes).
+type Shared struct {
+	b       []byte
+	waiting atomic.Int32 // units in queues that count, over all loops
+}
 
 // NewShared takes ownership of b, which must be one or more whole frames.
 func NewShared(b []byte) *Shared { return &Shared{b: b} }
@@ -37,7 +43,14 @@ type queue struct {
 	urgent    []byte
 	urgentOff int // bytes of urgent already written; when > 0 urgent is being written now
 	bytes     int // pending in units and urgent
+	held      int // memory [bytes]: what is pending of own units and urgent, whole ones, and the units themselves
+
+	counts bool // the socket has blocked: each of its shared units is in Shared.waiting
+	shared int  // memory of shared units [bytes] of which this queue was the first to count one, less where it was the last
 }
+
+// unitSize is what a unit takes besides its bytes.
+const unitSize = int(unsafe.Sizeof(unit{}))
 
 // reserve appends a unit of n own bytes and returns them for the caller to fill before the queue is written. Nothing is
 // not a unit: it would never be written, and so never be taken off.
@@ -62,6 +75,7 @@ func (q *queue) reserve(n int, at uint32) []byte {
 	q.buf = b
 	q.units = append(q.units, unit{n: uint32(n), at: at})
 	q.bytes += n
+	q.held += n + unitSize
 	return b[start : start+n : start+n]
 }
 
@@ -72,12 +86,72 @@ func (q *queue) appendShared(sh *Shared, at uint32) {
 	}
 	q.units = append(q.units, unit{sh: sh, n: uint32(len(sh.b)), at: at})
 	q.bytes += len(sh.b)
+	q.held += unitSize
+	if q.counts {
+		q.keep(sh)
+	}
+}
+
+// count has the queue's shared units counted from now on: its socket has blocked.
+func (q *queue) count() {
+	if q.counts {
+		return
+	}
+	q.counts = true
+	for _, u := range q.units[q.head:] {
+		if u.sh != nil {
+			q.keep(u.sh)
+		}
+	}
+}
+
+// keep counts a shared unit as waiting here, letGo as waiting no longer.
+func (q *queue) keep(sh *Shared) {
+	if sh.waiting.Add(1) == 1 {
+		q.shared += len(sh.b)
+	}
+}
+
+func (q *queue) letGo(sh *Shared) {
+	if sh.waiting.Add(-1) == 0 {
+		q.shared -= len(sh.b)
+	}
+}
+
+// letGoFrom lets go of the shared units from units[i] on.
+func (q *queue) letGoFrom(i int) {
+	if !q.counts {
+		return
+	}
+	for _, u := range q.units[i:] {
+		if u.sh != nil {
+			q.letGo(u.sh)
+		}
+	}
+}
+
+// sharedPart returns this queue's part of the shared units that it holds, each divided by how many wait for it [bytes].
+// Of a long queue it looks at the first units and takes the others to be alike.
+func (q *queue) sharedPart() int {
+	n := len(q.units) - q.head
+	if !q.counts || n == 0 {
+		return 0
+	}
+	looked := min(n, sharedSample)
+	sum := 0
+	for _, u := range q.units[q.head : q.head+looked] {
+		if u.sh != nil {
+			sum += len(u.sh.b) / int(max(u.sh.waiting.Load(), 1)) // another loop may let go meanwhile, not this one
+		}
+	}
+	return sum * n / looked
 }
 
 // appendUrgent appends a copy of p to the urgent output.
 func (q *queue) appendUrgent(p []byte) {
 	q.urgent = append(q.urgent, p...)
 	q.bytes += len(p)
+	q.held += len(p)
 }
 
 // vectors appends the pending output in the order in which it has to go out, at most maxIovecs pieces, to v. Adjacent
@@ -144,6 +218,7 @@ func (q *queue) wroteUrgent(n int) int {
 		q.urgentOff += n
 		return 0
 	}
+	q.held -= len(q.urgent)
 	q.urgent, q.urgentOff = q.urgent[:0], 0
 	return n - rest
 }
@@ -151,8 +226,12 @@ func (q *queue) wroteUrgent(n int) int {
 // pop takes units[head] off the queue: all of it has been written.
 func (q *queue) pop() {
 	u := &q.units[q.head]
+	q.held -= unitSize
 	if u.sh == nil {
 		q.pos += int(u.n)
+		q.held -= int(u.n)
+	} else if q.counts {
+		q.letGo(u.sh)
 	}
 	u.sh = nil // let go of the shared bytes
 	q.head, q.off = q.head+1, 0
@@ -174,19 +253,22 @@ func (q *queue) dropUnsent() {
 		keep++
 	}
 	own := q.pos
-	q.bytes = 0
+	q.bytes, q.held = 0, 0
 	if q.off > 0 {
 		u := q.units[q.head]
-		q.bytes = int(u.n) - q.off
+		q.bytes, q.held = int(u.n)-q.off, unitSize
 		if u.sh == nil {
 			own += int(u.n)
+			q.held += int(u.n)
 		}
 	}
+	q.letGoFrom(keep)
 	clear(q.units[keep:])
 	q.units = q.units[:keep]
 	q.buf = q.buf[:own]
 	if q.urgentOff > 0 {
 		q.bytes += len(q.urgent) - q.urgentOff
+		q.held += len(q.urgent)
 	} else {
 		q.urgent = q.urgent[:0]
 	}
@@ -204,7 +286,7 @@ type queues struct {
 // size returns the memory that an empty queue takes [bytes], with its place in the stock.
 func (q *queue) size() int {
 	const fixed = int(unsafe.Sizeof(queue{}) + unsafe.Sizeof(uintptr(0)))
-	return fixed + cap(q.buf) + cap(q.urgent) + cap(q.units)*int(unsafe.Sizeof(unit{}))
+	return fixed + cap(q.buf) + cap(q.urgent) + cap(q.units)*unitSize
 }
 
 func (qs *queues) get() *queue {

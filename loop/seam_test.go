@@ -307,7 +307,7 @@ func TestWatchErrors(t *testing.T) {
 // An open that fails late gives everything back.
 func TestAbandon(t *testing.T) {
 	checkLeaks(t)
-	k, err := newEpoll(base, discard)
+	k, err := newEpoll(base, discard, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,9 +164,11 @@ func (l *Loop) resolve(r ref) *socket {
 // before its next call of Reserve, Write, WriteShared or WriteUrgent for this slot. A unit is a frame (or whole frames):
 // urgent output is never put inside one. Output is written at the end of the socket's turn.
 func (l *Loop) Reserve(slot uint32, n int) []byte {
-	s := l.at(slot)
-	b := l.output(s).reserve(n, l.nowMs())
+	q := l.output(l.at(slot))
+	held := q.held
+	b := q.reserve(n, l.nowMs())
 	l.pending += n
+	l.held += q.held - held
 	return b
 }
 
@@ -175,16 +177,19 @@ func (l *Loop) Write(slot uint32, p []byte) { copy(l.Reserve(slot, len(p)), p) }
 
 // WriteShared queues a reference to sh as one unit; see Reserve.
 func (l *Loop) WriteShared(slot uint32, sh *Shared) {
-	s := l.at(slot)
-	l.output(s).appendShared(sh, l.nowMs())
+	q := l.output(l.at(slot))
+	held, shared := q.held, q.shared
+	q.appendShared(sh, l.nowMs())
 	l.pending += len(sh.b)
+	l.held += q.held - held
+	l.shared += q.shared - shared
 }
 
 // WriteUrgent queues a copy of p ahead of all units of which no byte has been written (pings, pongs).
 func (l *Loop) WriteUrgent(slot uint32, p []byte) {
-	s := l.at(slot)
-	l.output(s).appendUrgent(p)
+	l.output(l.at(slot)).appendUrgent(p)
 	l.pending += len(p)
+	l.held += len(p)
 }
 
 // output returns the socket's queue, made if need be, and sees to it that it will be written.
@@ -238,6 +243,46 @@ func (l *Loop) PendingBytes() int64 {
 	return int64(l.pending)
 }
 
+// Held returns the memory that the output queued for slot takes [bytes]: whole units until all of each is written, and
+// nothing for what is shared but its place in the queue. Buffers grow by up to twice what is in them; that is not counted.
+func (l *Loop) Held(slot uint32) int {
+	l.owner.check()
+	if q := l.at(slot).out; q != nil {
+		return q.held
+	}
+	return 0
+}
+
+// HeldBytes returns the sum of Held over all sockets.
+func (l *Loop) HeldBytes() int64 {
+	l.owner.check()
+	return int64(l.held)
+}
+
+// SharedBytes returns the memory of shared output that waits for sockets which have blocked [bytes], each unit once however
+// many wait for it. It is counted by the loop on which the first one came to wait, and taken off by the loop of the last
+// one: one loop's figure may be below 0, the sum over all loops that share units is right.
+func (l *Loop) SharedBytes() int64 {
+	l.owner.check()
+	return int64(l.shared)
+}
+
+// SharedPart returns the part of SharedBytes that is slot's: of each unit as much as every other that waits for it. Of many
+// units it is an estimate.
+func (l *Loop) SharedPart(slot uint32) int {
+	l.owner.check()
+	if q := l.at(slot).out; q != nil {
+		return q.sharedPart()
+	}
+	return 0
+}
+
+// Broken reports whether the socket has failed and Handler.OnError is about to say so.
+func (l *Loop) Broken(slot uint32) bool {
+	l.use(slot)
+	return l.at(slot).flags&inErrors != 0
+}
+
 // UrgentPending reports whether urgent output waits, L7.3: the ping before has not been handed to the kernel.
 func (l *Loop) UrgentPending(slot uint32) bool {
 	l.owner.check()
@@ -263,9 +308,13 @@ func (l *Loop) DropUnsent(slot uint32) {
 	if s.out == nil {
 		return
 	}
+	shared := s.out.shared
 	l.pending -= s.out.bytes
+	l.held -= s.out.held
 	s.out.dropUnsent()
 	l.pending += s.out.bytes
+	l.held += s.out.held
+	l.shared += s.out.shared - shared
 	if s.out.bytes == 0 && s.flags&connecting == 0 {
 		l.flush(s) // writes nothing: the socket waits for nothing any more, whether the peer reads or not
 	}
@@ -296,11 +345,18 @@ func (l *Loop) flush(s *socket) {
 		case 0:
 			l.stats.BytesSent += uint64(n)
 			l.pending -= n
+			shared := q.shared
+			l.held -= q.held
 			q.wrote(n)
+			l.held += q.held
+			l.shared += q.shared - shared
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			if s.flags&blocked == 0 {
 				s.flags |= blocked
+				shared := q.shared
+				q.count()
+				l.shared += q.shared - shared
 				l.watch(s)
 				l.notifyLater(s)
 			}
@@ -323,7 +379,11 @@ func (l *Loop) flush(s *socket) {
 
 func (l *Loop) release(s *socket) {
 	if s.out != nil {
+		shared := s.out.shared
+		s.out.letGoFrom(s.out.head)
+		l.shared += s.out.shared - shared
 		l.pending -= s.out.bytes
+		l.held -= s.out.held
 		l.queues.put(s.out)
 		s.out = nil
 	}

@@ -143,10 +143,15 @@ func (s *shard) survive(where string) {
 	}
 }
 
-// logFailure logs that the worker failed a request (L3.5). typ may be borrowed.
+// logFailure logs that the worker failed a request (L3.5). typ may be borrowed; it is "" when the answer comes later, for
+// which the type is not kept.
 func (s *shard) logFailure(typ string, id conn.ID, cause error) {
 	if n, ok := s.failed.line(s.loop.Now()); ok {
-		s.g.cfg.Log.Warn("request failed", "type", excerpt(typ), "err", cause, "id", id.String(), "not_logged", n)
+		args := []any{"err", cause, "id", id.String(), "not_logged", n}
+		if typ != "" {
+			args = append([]any{"type", excerpt(typ)}, args...)
+		}
+		s.g.cfg.Log.Warn("request failed", args...)
 	}
 }
 

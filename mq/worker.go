@@ -15,7 +15,8 @@ type Worker interface {
 	Attach(Clients)
 
 	// Process handles one request of a client (L3.3). It is called on the goroutine of the connection's loop and must
-	// not block: a thousand other connections wait for it. It has three ways to answer:
+	// not block: a thousand other connections wait for it. Nor may it read or write files and connections there: with
+	// --fd-tables=per-loop a descriptor is another one on that thread (loop.GroupConfig.TablePerLoop). It has three ways to answer:
 	//
 	//   - at once: r.Reply or r.Fail before it returns;
 	//   - later: c := r.Later(), then c.Reply or c.Fail from any goroutine;

@@ -2,20 +2,25 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mqgate/mqgate/bench"
+	"github.com/mqgate/mqgate/conn/handshake"
 )
 
 // command is what the command line asks for.
 type command struct {
 	help    bool
 	options bench.Options
+	compare comparison
 	json    string // file for the report; "-": standard output; "": none
+	html    string // file for the page; "": none
 }
 
 // flag describes one flag: all that parsing and help need.
@@ -27,7 +32,7 @@ type flag struct {
 	ranges      string // for the help
 	doc         string
 	list        bool   // may be given more than once
-	scenario    string // the one that uses it; "": all do
+	scenario    string // the one that uses it, or several with " and "; "": all do
 	// set reads a value. The error says what is wrong with it and what was expected.
 	set func(c *command, text string) error
 }
@@ -36,7 +41,13 @@ const (
 	groupTarget  = "Target"
 	groupLoad    = "Load"
 	groupConnect = "Only connect"
+	groupSending = "Messages"
+	groupMQ      = "Only request and broadcast, and a ramp of requests"
+	groupBeats   = "Only heartbeat"
+	groupRamp    = "Only ramp"
 	groupEcho    = "Only echo"
+	groupChurn   = "Only churn"
+	groupCompare = "Only compare"
 	groupReport  = "Report"
 )
 
@@ -66,17 +77,44 @@ var flags = []flag{
 	number("server-pid", groupTarget, "PID", "", 1, math.MaxInt32, func(c *command) *int { return &c.options.ServerPID },
 		"The server's process, to measure its memory and CPU. Found by itself for a target on this machine that this user may look into."),
 
+	flag{name: "admin", group: groupTarget, placeholder: "URL", def: "http://127.0.0.1:9090",
+		doc: "The server's admin interface, whose metrics are read. churn needs it; echo reads it with --stalled, and goes without when it is empty.",
+		set: func(c *command, text string) (err error) {
+			c.options.Metrics, err = parseAdmin(text)
+			return err
+		}}.only("churn and echo"),
+
+	{name: "subprotocol", group: groupTarget, placeholder: "LIST", doc: "WebSocket subprotocols to ask for, with commas.",
+		set: func(c *command, text string) error {
+			c.options.Subprotocol = text
+			return nil
+		}},
+	{name: "header", group: groupTarget, placeholder: "NAME:VALUE", list: true, doc: "A further header of the upgrade: --header 'Authorization: Bearer x'.",
+		set: func(c *command, text string) error {
+			name, value, found := strings.Cut(text, ":")
+			if !found {
+				return fmt.Errorf("has no colon, expected NAME: VALUE")
+			}
+			c.options.Header = append(c.options.Header, handshake.Header{Name: name, Value: strings.TrimSpace(value)})
+			return nil
+		}},
+
 	number("connections", groupLoad, "N", "1000", bench.MinConnections, bench.MaxConnections, func(c *command) *int { return &c.options.Connections },
-		"Connections to open. Each takes an open file here; the limit is raised as far as it may be."),
+		"Connections to open; churn: how many are open at one time at most; broadcast has --rooms times --members instead. Each takes an open file here; the limit is raised as far as it may be."),
 	number("rate", groupLoad, "R", "0", bench.MinRate, bench.MaxRate, func(c *command) *int { return &c.options.Rate },
-		"connect: connections opened per second, 0 is as fast as possible. echo: messages per second over all connections, each at "+
-			"its time and measured from it, however slow the server is; with 0 every echo is followed by the next message."),
+		"connect and churn: connections opened per second, 0 is as fast as possible. echo and request: messages per second over all "+
+			"connections, each at its time and measured from it, however slow the server is; with 0 every answer is followed by the next "+
+			"message. broadcast: chat messages per second over all rooms; 0 is one per room. ramp: the first rate that is tried; 0 is 1000."),
 	duration("duration", groupLoad, "10s", bench.MinDuration, bench.MaxDuration, func(c *command) *time.Duration { return &c.options.Duration },
-		"connect: how long all connections are held. echo: how long is measured."),
+		"connect and heartbeat: how long all connections are held. echo, request, broadcast: how long is measured; ramp: at every rate. churn: how long connections are opened, unless --total ends it."),
 	number("loops", groupLoad, "N", "", bench.MinLoops, bench.MaxLoops, func(c *command) *int { return &c.options.Loops },
 		"Event loops, one thread each. The default is GOMAXPROCS, or the number of connections when that is lower."),
-	{name: "kind", group: groupLoad, placeholder: "KIND", def: "binary", ranges: "binary or text", doc: "Kind of messages.",
-		set: choice([]string{"binary", "text"}, func(c *command, i int) { c.options.Text = i == 1 })},
+	flag{name: "fd-tables", group: groupLoad, placeholder: "TABLES", def: "shared", ranges: "shared or per-loop",
+		doc: "Whose descriptor table connections are in. per-loop: each loop has one of its own, so that the limit of open files holds for each " +
+			"loop by itself. Needs Linux 5.9.",
+		set: choice([]string{"shared", "per-loop"}, func(c *command, i int) { c.options.TablePerLoop = i == 1 })},
+	flag{name: "kind", group: groupLoad, placeholder: "KIND", def: "binary", ranges: "binary or text", doc: "Kind of messages; churn sends both. MQ in text messages is base64, as web clients send it.",
+		set: choice([]string{"binary", "text"}, func(c *command, i int) { c.options.Text = i == 1 })}.only("connect and echo and request and broadcast and ramp"),
 
 	size("burst-bytes", groupConnect, "0", bench.MinPayload, bench.MaxPayload, true, func(c *command) *int { return &c.options.BurstBytes },
 		"Every connection sends one message of this size; 0 is none.").only("connect"),
@@ -86,12 +124,67 @@ var flags = []flag{
 		doc: "What comes back: the message, which is then checked and otherwise lost, or nothing that matters.",
 		set: choice([]string{"echo", "none"}, func(c *command, i int) { c.options.BurstEcho = i == 0 })}.only("connect"),
 
-	size("payload", groupEcho, "128", bench.MinPayload, bench.MaxPayload, false, func(c *command) *int { return &c.options.Payload },
-		"Size of each message.").only("echo"),
-	number("depth", groupEcho, "K", "1", bench.MinDepth, bench.MaxDepth, func(c *command) *int { return &c.options.Depth },
-		"Messages in flight on each connection; with --rate at most so many, and a message that has to wait counts its waiting as latency.").only("echo"),
-	duration("warmup", groupEcho, "1s", bench.MinWarmup, bench.MaxWarmup, func(c *command) *time.Duration { return &c.options.Warmup },
-		"Traffic before --duration that is checked and not measured.").only("echo"),
+	payload().only(sending),
+	number("depth", groupSending, "K", "1", bench.MinDepth, bench.MaxDepth, func(c *command) *int { return &c.options.Depth },
+		"Messages in flight on each connection that sends; with --rate at most so many, and a message that has to wait counts its waiting as latency.").only(sending),
+	duration("warmup", groupSending, "1s", bench.MinWarmup, bench.MaxWarmup, func(c *command) *time.Duration { return &c.options.Warmup },
+		"Traffic before --duration that is checked and not measured; ramp: at every rate.").only(sending),
+	number("seed", groupSending, "N", "1", bench.MinSeed, bench.MaxSeed, func(c *command) *int { return &c.options.Seed },
+		"Which size each message has follows from it; churn: what every connection does.").only(sending + " and churn"),
+
+	flag{name: "token", group: groupMQ, placeholder: "TEXT", doc: "What pcast.Authenticate, the first request of every connection, has as authenticationToken.",
+		set: func(c *command, text string) error {
+			c.options.Token = text
+			return nil
+		}}.only("request and broadcast and ramp"),
+	flag{name: "request-type", group: groupMQ, placeholder: "TYPE", def: bench.DefaultRequest, doc: "What is asked. Other than the default, it needs --request-payload.",
+		set: func(c *command, text string) error {
+			if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) || !strings.Contains(text, ".") {
+				return fmt.Errorf("is not like package.Message")
+			}
+			c.options.RequestType = text
+			return nil
+		}}.only("request and ramp"),
+	flag{name: "request-payload", group: groupMQ, placeholder: "FILE", doc: "The payload of every request, encoded, instead of a request of --payload bytes for a room that does not exist.",
+		set: func(c *command, text string) (err error) {
+			c.options.RequestPayload, err = readPayload(text)
+			return err
+		}}.only("request and ramp"),
+	flag{name: "answer-status", group: groupMQ, placeholder: "STATUS", def: bench.DefaultStatus, doc: "Field 1 of a good answer, as text; others are wrong. Empty: any answer of the right type is good.",
+		set: func(c *command, text string) error {
+			c.options.AnswerStatus = text
+			return nil
+		}}.only("request and ramp"),
+	duration("answer-timeout", groupMQ, "18s", bench.MinPatience, bench.MaxPatience, func(c *command) *time.Duration { return &c.options.AnswerTimeout },
+		"An answer that took longer is late. Clients give up after 18 s.").only("request and ramp"),
+	number("rooms", groupMQ, "N", "10", bench.MinRooms, bench.MaxRooms, func(c *command) *int { return &c.options.Rooms },
+		"Rooms, each with one member that sends.").only("broadcast"),
+	number("members", groupMQ, "N", "100", bench.MinMembers, bench.MaxMembers, func(c *command) *int { return &c.options.Members },
+		"Members of each room, each on a connection of its own. Filling a room takes the square of it.").only("broadcast"),
+
+	durationOr0("server-pings", groupBeats, "20s", bench.MinPings, bench.MaxPings, func(c *command) *time.Duration { return &c.options.ServerPings },
+		"The server's interval between two pings, by which they are judged; 0 is unknown: they are only counted.").only("heartbeat"),
+	durationOr0("client-pings", groupBeats, "0s", bench.MinPings, bench.MaxPings, func(c *command) *time.Duration { return &c.options.ClientPings },
+		"Interval between two pings of our own on each connection, by which the round trip is measured; 0 is none.").only("heartbeat"),
+
+	flag{name: "of", group: groupRamp, placeholder: "SCENARIO", def: "echo", ranges: "echo or request", doc: "What is sent.",
+		set: choice([]string{"echo", "request"}, func(c *command, i int) { c.options.RampOf = [...]string{"echo", "request"}[i] })}.only("ramp"),
+	duration("p99", groupRamp, "50ms", bench.MinPatience, bench.MaxPatience, func(c *command) *time.Duration { return &c.options.P99Limit },
+		"The latency that 99 of 100 messages must keep for a rate to be good.").only("ramp"),
+
+	number("stalled", groupEcho, "N", "0", bench.MinStalled, bench.MaxStalled, func(c *command) *int { return &c.options.Stalled },
+		"Further connections that send and do not read: how long until the server closes them, and what the others see of it? The run then "+
+			"has slices of --duration, every second one with stalled connections; a slice should be longer than the server's "+
+			"--write-timeout and --close-timeout together.").only("echo"),
+	number("stalled-pairs", groupEcho, "N", "3", bench.MinPairs, bench.MaxPairs, func(c *command) *int { return &c.options.StalledPairs },
+		"With --stalled: slices without and with them, in turn.").only("echo"),
+
+	number("total", groupChurn, "N", "0", bench.MinTotal, bench.MaxTotal, func(c *command) *int { return &c.options.Total },
+		"Connections in all; 0: as many as --duration allows.").only("churn"),
+	duration("settle", groupChurn, "12s", bench.MinSettle, bench.MaxSettle, func(c *command) *time.Duration { return &c.options.Settle },
+		"What the server is given to return memory after the warm-up. At the end it has up to five times as long.").only("churn"),
+	size("max-growth", groupChurn, "8MiB", bench.MinGrowth, bench.MaxGrowth, false, func(c *command) *int { return &c.options.MaxGrowth },
+		"By how much the server's heap and RssAnon may have grown from the warm-up to the end.").only("churn"),
 
 	{name: "expect", group: groupReport, placeholder: "EXPR", list: true,
 		doc: "A condition on the report: METRIC, <, <=, >, >= or =, VALUE: p99<50ms, rate>=10000, rss_bytes_per_connection<=1KiB. " +
@@ -100,6 +193,14 @@ var flags = []flag{
 			e, err := bench.ParseExpectation(text)
 			c.options.Expect = append(c.options.Expect, e)
 			return err
+		}},
+	{name: "html", group: groupReport, placeholder: "FILE", doc: "Write the report as one page with charts: latency, rate, memory and connections over time, latency by percentile.",
+		set: func(c *command, text string) error {
+			if text == "" {
+				return fmt.Errorf("is empty, expected the name of a file")
+			}
+			c.html, c.options.Charts = text, true
+			return nil
 		}},
 	{name: "json", group: groupReport, placeholder: "FILE", doc: "Write the report as JSON; - is standard output, and the report for people goes to standard error then.",
 		set: func(c *command, text string) error {
@@ -111,9 +212,72 @@ var flags = []flag{
 		}},
 }
 
+// usedBy reports whether a scenario uses the flag.
+func (f flag) usedBy(scenario string) bool {
+	return f.scenario == "" || slices.Contains(strings.Split(f.scenario, " and "), scenario)
+}
+
 func (f flag) only(scenario string) flag {
 	f.scenario = scenario
 	return f
+}
+
+// sending are the scenarios that send messages.
+const sending = "echo and request and broadcast and ramp"
+
+// payload is a flag for one size or a distribution of sizes.
+func payload() flag {
+	f := size("payload", groupSending, "128", bench.MinPayload, bench.MaxPayload, false, func(c *command) *int { return &c.options.Payload },
+		"Size of each message, or a distribution: 64:50%,1KiB:40%,16KiB:10%. Of request it is the size of the request's payload, of broadcast that of the text.")
+	one := f.set
+	f.set = func(c *command, text string) error {
+		c.options.Sizes = bench.Sizes{}
+		if !strings.ContainsAny(text, ":%,") {
+			return one(c, text)
+		}
+		sizes, err := bench.ParseSizes(text, func(text string) (int, error) {
+			err := one(c, text)
+			return c.options.Payload, err
+		})
+		if err != nil {
+			return err
+		}
+		c.options.Sizes, c.options.Payload = sizes, sizes.Largest()
+		return nil
+	}
+	return f
+}
+
+// durationOr0 is a flag for a duration that may be 0 besides the range.
+func durationOr0(name, group, def string, low, high time.Duration, field func(*command) *time.Duration, doc string) flag {
+	f := duration(name, group, def, low, high, field, doc)
+	f.ranges = "0, or " + f.ranges
+	set := f.set
+	f.set = func(c *command, text string) error {
+		if d, err := time.ParseDuration(text); err == nil && d == 0 {
+			*field(c) = 0
+			return nil
+		}
+		return set(c, text)
+	}
+	return f
+}
+
+// readPayload reads a file that is not longer than a message may be.
+func readPayload(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	}
+	defer file.Close() // nothing was written
+	p, err := io.ReadAll(io.LimitReader(file, bench.MaxPayload+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	case len(p) > bench.MaxPayload:
+		return nil, fmt.Errorf("has more than %s", sizeText(bench.MaxPayload))
+	}
+	return append([]byte{}, p...), nil // not nil when it is empty
 }
 
 func number(name, group, placeholder, def string, low, high int, field func(*command) *int, doc string) flag {

@@ -25,10 +25,27 @@ const helpEnd = `Examples:
       as many messages as server and generator can do together
   mqgate-bench echo --url ws://127.0.0.1:8080/echo --rate 20000 --expect 'p99<5ms' --json r.json
       latency at a fixed rate, as users would see it
+  mqgate-bench echo --url ws://127.0.0.1:8080/echo --rate 5000 --duration 20s --stalled 20
+      what do the others see of 20 connections that do not read?
+  mqgate-bench request --connections 1000 --rate 20000 --expect 'p99<5ms' --html r.html
+      MQ requests, and a page with charts
+  mqgate-bench broadcast --rooms 10 --members 100 --rate 100
+      100 chat messages per second, each to 100 members
+  mqgate-bench heartbeat --connections 10000 --duration 65s --client-pings 5s
+      are pings on time, and spread over the interval?
+  mqgate-bench ramp --url ws://127.0.0.1:8080/echo --p99 20ms --duration 2s
+      the highest rate at which p99 stays within 20 ms
+  mqgate-bench churn --total 1000000 --duration 10m
+      a million connections that end badly: does the server account for each, and keep nothing?
+
+  mqgate-bench compare echo --markdown comparison.md \
+      --peer 'mqgate=bin/mqgate serve --listen 127.0.0.1:0 --admin= --echo-path /echo' \
+      --peer 'gorilla=bin/peers gorilla'
+      two servers in turns, three times each
 
 Durations are written as in Go: 300ms, 10s, 1m30s. Sizes are bytes, or have a unit: 65536, 64KiB, 1MiB. Flags marked with * may be repeated. SIGINT (Ctrl-C) ends a run in good order with a report of the part before; a second one ends it at once.
 
-Exit status: 0 when every connection was opened, nothing was lost, duplicated or wrong, and every --expect holds; 1 otherwise, also when a run was broken off; 2 for wrong flags.`
+Exit status: 0 when every connection was opened, nothing was lost, late, duplicated or wrong, ramp found a good rate, every check of churn and every --expect holds; 1 otherwise, also when a run was broken off; 2 for wrong flags.`
 
 // printHelp writes the help.
 func printHelp(w io.Writer) error {
@@ -39,6 +56,7 @@ func printHelp(w io.Writer) error {
 	for _, s := range bench.Scenarios() {
 		columns(&b, s.Name, 8, s.Doc)
 	}
+	columns(&b, compareWord, 8, compareDoc)
 	widest := len("-h, --help")
 	for i := range flags {
 		widest = max(widest, len(head(&flags[i])))

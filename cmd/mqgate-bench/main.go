@@ -1,9 +1,10 @@
 // Command mqgate-bench is the load generator.
 //
 //	mqgate-bench SCENARIO --url ws://127.0.0.1:8080/ws [flags]
+//	mqgate-bench compare SCENARIO --peer NAME=COMMAND --peer NAME=COMMAND [flags]
 //
-// Exit status: 0 when every connection was opened, nothing was lost, duplicated or wrong, and every --expect holds;
-// 1 otherwise; 2 for wrong flags.
+// Exit status: 0 when every connection was opened, nothing was lost, duplicated or wrong, and every check of churn and
+// every --expect holds; 1 otherwise; 2 for wrong flags.
 package main
 
 import (
@@ -69,6 +70,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, progress 
 		defer file.Close() // an error of writing has been reported by Write
 		jsonTo = file
 	}
+	var page io.Writer
+	if c.html != "" {
+		file, err := os.Create(c.html)
+		if err != nil {
+			fmt.Fprintf(stderr, "mqgate-bench: flag --html: %v\n", err)
+			return exitUsage
+		}
+		defer file.Close() // likewise
+		page = file
+	}
+	if c.compare.on {
+		return runCompare(ctx, c, args, sys, jsonTo, people, stderr, progress)
+	}
 	report, err := bench.Run(ctx, c.options, sys, progress)
 	if err != nil {
 		return fail(err)
@@ -78,6 +92,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, progress 
 	}
 	if c.json != "" {
 		if err := report.WriteJSON(jsonTo); err != nil {
+			return fail(err)
+		}
+	}
+	if page != nil {
+		if err := report.WriteHTML(page); err != nil {
 			return fail(err)
 		}
 	}

@@ -72,7 +72,7 @@ func serve(t *testing.T, e *echo) string {
 // What the process prints, where, and its exit status.
 func TestRun(t *testing.T) {
 	good, bad := serve(t, &echo{}), serve(t, &echo{drop: true})
-	file := filepath.Join(t.TempDir(), "report.json")
+	file, page := filepath.Join(t.TempDir(), "report.json"), filepath.Join(t.TempDir(), "report.html")
 	small := " --connections 4 --loops 1 --duration 100ms --warmup 0s --depth 4"
 	for _, test := range []struct {
 		args           string
@@ -81,11 +81,15 @@ func TestRun(t *testing.T) {
 	}{
 		{"--help", exitOK, "Usage: mqgate-bench SCENARIO [flags]\n", ""},
 		{"echo -h", exitOK, "\nOnly echo:\n", ""},
-		{"", exitUsage, "", "mqgate-bench: 1 fault (mqgate-bench --help explains):\n  no scenario, expected connect or echo\n"},
-		{"ramp --depth 0", exitUsage, "", "mqgate-bench: 2 faults (mqgate-bench --help explains):\n"},
+		{"", exitUsage, "", "mqgate-bench: 1 fault (mqgate-bench --help explains):\n  no scenario, expected connect, echo, request, broadcast, heartbeat, ramp or churn\n"},
+		{"bogus --depth 0", exitUsage, "", "mqgate-bench: 2 faults (mqgate-bench --help explains):\n"},
 		{"echo --json /no/such/folder/x", exitUsage, "", "mqgate-bench: flag --json: open /no/such/folder/x: no such file or directory\n"},
 		{"echo --url " + good + small, exitOK, "\nresult        ok\n", ""},
 		{"echo --url " + good + small + " --json " + file, exitOK, "\nresult        ok\n", ""},
+		{"echo --url " + good + small + " --html " + page, exitOK, "\nresult        ok\n", ""},
+		{"echo --html /no/such/folder/x", exitUsage, "", "mqgate-bench: flag --html: open /no/such/folder/x: no such file or directory\n"},
+		{"heartbeat --url " + good + " --connections 4 --duration 200ms --server-pings 0s", exitOK, "\nresult        ok\n", ""},
+		{"ramp --url " + good + " --connections 4 --loops 1 --duration 100ms --warmup 0s --rate 10000000 --p99 1m", exitOK, "\nramp          best rate 10000000 per second (echo)", ""},
 		{"echo --url " + good + small + " --json -", exitOK, "{\n  \"scenario\": \"echo\",\n", "\nresult        ok\n"},
 		{"echo --url " + good + small + " --expect p50>1h", exitFailed, "p50>1h DOES NOT HOLD", ""},
 		{"echo --url " + good + small + " --server-pid 2147483647", exitFailed, "", "flag --server-pid: 2147483647: "},
@@ -110,6 +114,9 @@ func TestRun(t *testing.T) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(page); err != nil || !bytes.Contains(text, []byte("</html>")) || !bytes.Contains(text, []byte("Latency by percentile")) {
+		t.Errorf("%v, %s", err, text)
 	}
 	var report bench.Report
 	if err := json.Unmarshal(text, &report); err != nil || !report.OK || report.Messages == 0 {

@@ -26,7 +26,16 @@ func scenarioNames() string {
 	for _, s := range bench.Scenarios() {
 		names = append(names, s.Name)
 	}
-	return strings.Join(names, " or ")
+	return list(names, "or")
+}
+
+// list writes words as one would say them: a, b or c.
+func list(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	n := len(words) - 1
+	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
 }
 
 // parse reads the arguments. It goes on after a fault, so that all are reported at once; the error is a *usageError.
@@ -73,7 +82,13 @@ func parse(args []string, sys bench.System) (*command, error) {
 	if c.help {
 		return c, nil
 	}
+	if len(scenario) > 0 && scenario[0] == compareWord {
+		c.compare.on, scenario = true, scenario[1:]
+	}
 	c.options.Scenario = chooseScenario(scenario, fault)
+	if s := c.options.Scenario; c.compare.on && s != "" && !slices.Contains(bench.CompareScenarios, s) {
+		fault("scenario %s: it cannot be compared, %s can", s, strings.Join(bench.CompareScenarios, " and "))
+	}
 	for i := range flags {
 		f := &flags[i]
 		if given[f.name] == nil && f.def != "" {
@@ -92,12 +107,24 @@ func parse(args []string, sys bench.System) (*command, error) {
 				fault("flag --%s: %s %v", name, oneLine(strconv.Quote(value)), err)
 			}
 		}
-		if s := c.options.Scenario; f.scenario != "" && s != "" && f.scenario != s {
-			fault("flag --%s: scenario %s does not use it, %s does", name, s, f.scenario)
+		if s := c.options.Scenario; s != "" && !c.takes(f) {
+			if c.compare.on {
+				fault("flag --%s: compare %s does not use it", name, s)
+				continue
+			}
+			verb := "does"
+			users := strings.Split(f.scenario, " and ")
+			if len(users) > 1 {
+				verb = "do"
+			}
+			fault("flag --%s: scenario %s does not use it, %s %s", name, s, list(users, "and"), verb)
 		}
 	}
 	if c.options.Scenario != "" {
 		e.faults = append(e.faults, relations(c, given, sys)...)
+		if err := c.compare.options.Validate(); c.compare.on && err != nil {
+			e.faults = append(e.faults, strings.Split(err.Error(), "\n")...)
+		}
 	}
 	if len(e.faults) > 0 {
 		return nil, e
@@ -109,8 +136,21 @@ func parse(args []string, sys bench.System) (*command, error) {
 // at: a field that is still zero had none.
 func relations(c *command, given map[string][]string, sys bench.System) []string {
 	o := &c.options
-	if o.Scenario != "echo" {
+	if !slices.Contains(strings.Split(sending, " and "), o.Scenario) {
 		o.Payload, o.Depth, o.Warmup = 0, 0, 0
+	}
+	if o.Scenario != "broadcast" {
+		o.Rooms, o.Members = 0, 0
+	} else {
+		if given["connections"] != nil {
+			return []string{"flag --connections: scenario broadcast does not use it: it opens --rooms times --members"}
+		}
+		if o.Connections = o.Rooms * o.Members; o.Connections > bench.MaxConnections {
+			return []string{fmt.Sprintf("flags --rooms and --members: %d times %d are more than %d connections", o.Rooms, o.Members, bench.MaxConnections)}
+		}
+	}
+	if faults := requestRelations(o, given); faults != nil {
+		return faults
 	}
 	if o.Scenario != "connect" {
 		o.BurstBytes = 0
@@ -121,6 +161,9 @@ func relations(c *command, given map[string][]string, sys bench.System) []string
 			}
 		}
 	}
+	if o.Stalled == 0 && len(given["stalled"]) == 0 && given["stalled-pairs"] != nil {
+		return []string{"flag --stalled-pairs: without --stalled it does nothing"}
+	}
 	if o.Connections == 0 || o.Duration == 0 {
 		return nil
 	}
@@ -129,6 +172,32 @@ func relations(c *command, given map[string][]string, sys bench.System) []string
 	}
 	if err := o.Validate(sys); err != nil {
 		return strings.Split(err.Error(), "\n")
+	}
+	return nil
+}
+
+// requestRelations is relations for what is asked.
+func requestRelations(o *bench.Options, given map[string][]string) []string {
+	names := []string{"token", "request-type", "request-payload", "answer-status", "answer-timeout"}
+	if o.Scenario == "ramp" && o.RampOf == "echo" {
+		for _, name := range names {
+			if given[name] != nil {
+				return []string{"flag --" + name + ": without --of request it does nothing"}
+			}
+		}
+		o.RequestPayload = nil
+	}
+	if o.RequestType == "" || o.RequestType == bench.DefaultRequest && o.RequestPayload == nil {
+		return nil
+	}
+	if o.RequestPayload == nil && len(given["request-payload"]) == 0 {
+		return []string{"flag --request-type: " + o.RequestType + " needs --request-payload"}
+	}
+	if given["payload"] != nil {
+		return []string{"flag --payload: --request-payload says what is sent"}
+	}
+	if given["answer-status"] == nil {
+		o.AnswerStatus = "" // what is right cannot be known
 	}
 	return nil
 }

@@ -14,13 +14,14 @@ var system = bench.System{OpenFiles: 20_000, Ports: 28_232, CPUs: 4}
 
 // Each wrong command line is answered with all that is wrong with it.
 func TestFaults(t *testing.T) {
-	const loads = "connect or echo"
+	const loads = "connect, echo, request, broadcast, heartbeat, ramp or churn"
+	const senders = "echo, request, broadcast and ramp do"
 	for _, test := range []struct {
 		args string
 		want []string
 	}{
 		{"", []string{"no scenario, expected " + loads}},
-		{"churn", []string{`scenario "churn": there is none of that name, expected ` + loads}},
+		{"chrun", []string{`scenario "chrun": there is none of that name, expected ` + loads}},
 		{"echo connect", []string{`unexpected argument "connect", expected flags only after the scenario`}},
 		{"echo --bogus", []string{"flag --bogus: unknown flag"}},
 		{"echo --bogus 5 --depth 0", []string{"flag --bogus: unknown flag", `flag --depth: "0" is out of range, expected 1 to 1024`}},
@@ -36,7 +37,7 @@ func TestFaults(t *testing.T) {
 		{"echo --connections 99999999999999999999", []string{`flag --connections: "99999999999999999999" is out of range, expected 1 to 4194304`}},
 		{"echo --connections 1e3", []string{`flag --connections: "1e3" is not a whole number, expected 1 to 4194304`}},
 		{"echo --connections=", []string{`flag --connections: "" is not a whole number, expected 1 to 4194304`}},
-		{"echo --connections 20000", []string{"flag --connections: 20000 need 20048 open files, the limit here (RLIMIT_NOFILE) is 20000, enough for 19952 connections"}},
+		{"echo --connections 20000", []string{"flag --connections: 20000 need 20048 open files, the limit here (RLIMIT_NOFILE) is 20000, enough for 19952 connections; --fd-tables=per-loop gives every loop so many"}},
 		{"echo --rate -1", []string{`flag --rate: "-1" is out of range, expected 0 to 10000000`}},
 		{"echo --duration 99ms", []string{`flag --duration: "99ms" is out of range, expected 100ms to 24h`}},
 		{"echo --duration 24h1ns", []string{`flag --duration: "24h1ns" is out of range, expected 100ms to 24h`}},
@@ -49,7 +50,7 @@ func TestFaults(t *testing.T) {
 		{"connect --burst-bytes 64KiB --burst-after 10s", []string{"flag --burst-after: 10s is not before the end of --duration (10s)"}},
 		{"connect --burst-after 5s", []string{"flag --burst-after: without --burst-bytes it does nothing"}},
 		{"connect --burst-bytes 64KiB --burst-reply maybe", []string{`flag --burst-reply: "maybe" is unknown, expected echo or none`}},
-		{"connect --depth 4 --warmup 1s", []string{"flag --depth: scenario connect does not use it, echo does", "flag --warmup: scenario connect does not use it, echo does"}},
+		{"connect --depth 4 --warmup 1s", []string{"flag --depth: scenario connect does not use it, " + senders, "flag --warmup: scenario connect does not use it, " + senders}},
 		{"echo --burst-bytes 64KiB", []string{"flag --burst-bytes: scenario echo does not use it, connect does"}},
 		{"echo --url http://127.0.0.1/", []string{`flag --url: "http://127.0.0.1/" does not begin with ws://`}},
 		{"echo --sources 127.0.0.0/33", []string{`flag --sources: "127.0.0.0/33" has "127.0.0.0/33", which is neither an address nor a prefix like 127.0.1.0/24`}},
@@ -60,6 +61,33 @@ func TestFaults(t *testing.T) {
 		{"echo --loops 256", []string{`flag --loops: "256" is out of range, expected 1 to 255`}},
 		{"echo --loops 5 --connections 4", []string{"flag --loops: 5 are more than the 4 connections"}},
 		{"echo --server-pid 0", []string{`flag --server-pid: "0" is out of range, expected 1 to 2147483647`}},
+		{"churn --total -1", []string{`flag --total: "-1" is out of range, expected 0 to 1099511627776`}},
+		{"churn --settle 11m", []string{`flag --settle: "11m" is out of range, expected 0s to 10m`}},
+		{"churn --max-growth 1TB", []string{`flag --max-growth: "1TB" is not a number of bytes like 1500 or 64KiB, expected 0 to 1024GiB`}},
+		{"churn --depth 4", []string{"flag --depth: scenario churn does not use it, " + senders}},
+		{"churn --admin 127.0.0.1:9090", []string{`flag --admin: "127.0.0.1:9090" is not like http://127.0.0.1:9090`}},
+		{"churn --admin http://127.0.0.1:9090/metrics", []string{`flag --admin: "http://127.0.0.1:9090/metrics" is not like http://127.0.0.1:9090`}},
+		{"connect --admin http://127.0.0.1:9090 --total 5", []string{"flag --admin: scenario connect does not use it, churn and echo do",
+			"flag --total: scenario connect does not use it, churn does"}},
+		{"echo --stalled 10001", []string{`flag --stalled: "10001" is out of range, expected 0 to 10000`}},
+		{"echo --connections 19952 --stalled 1", []string{"flags --connections and --stalled: 19953 need 20001 open files, the limit here (RLIMIT_NOFILE) is 20000, enough for 19952 connections; --fd-tables=per-loop gives every loop so many"}},
+		{"echo --stalled-pairs 2", []string{"flag --stalled-pairs: without --stalled it does nothing"}},
+		{"echo --payload 64:50%", []string{`flag --payload: "64:50%" has shares that add up to 50%, expected 100%`}},
+		{"echo --payload 1:50%,64:50%", []string{`flag --payload: "1:50%,64:50%" has the size "1", which is out of range, expected 24 to 16MiB`}},
+		{"echo --header X", []string{`flag --header: "X" has no colon, expected NAME: VALUE`}},
+		{"echo --header Host:x", []string{"flags --header and --subprotocol: header Host: the handshake sets this one itself"}},
+		{"echo --rooms 3", []string{"flag --rooms: scenario echo does not use it, broadcast does"}},
+		{"broadcast --connections 5", []string{"flag --connections: scenario broadcast does not use it: it opens --rooms times --members"}},
+		{"broadcast --rooms 100000 --members 1000", []string{"flags --rooms and --members: 100000 times 1000 are more than 4194304 connections"}},
+		{"request --request-type chat.Other", []string{"flag --request-type: chat.Other needs --request-payload"}},
+		{"request --request-type Other", []string{`flag --request-type: "Other" is not like package.Message`}},
+		{"request --request-payload /dev/null --payload 99", []string{"flag --payload: --request-payload says what is sent"}},
+		{"request --request-payload /no/such/file", []string{`flag --request-payload: "/no/such/file" cannot be read: open /no/such/file: no such file or directory`}},
+		{"ramp --token x", []string{"flag --token: without --of request it does nothing"}},
+		{"ramp --of connect", []string{`flag --of: "connect" is unknown, expected echo or request`}},
+		{"heartbeat --duration 10s", []string{"flag --duration: 10s is not enough to judge the interval of --server-pings (20s), 1.1 times that is"}},
+		{"heartbeat --duration 30s --client-pings 1us", []string{`flag --client-pings: "1us" is out of range, expected 1ms to 1h`}},
+		{"echo --html=", []string{`flag --html: "" is empty, expected the name of a file`}},
 		{"echo --kind json", []string{`flag --kind: "json" is unknown, expected binary or text`}},
 	} {
 		_, err := parse(strings.Fields(test.args), system)
@@ -92,6 +120,21 @@ func TestParse(t *testing.T) {
 	if o := c.options; o.Connections != 1000 || o.Loops != 4 || o.Duration != 10*time.Second || o.Target.URL != "ws://127.0.0.1:8080/ws" ||
 		o.BurstBytes != 0 || !o.BurstEcho || o.Payload != 0 {
 		t.Errorf("the defaults are %+v", o)
+	}
+	c, err = parse(strings.Fields("broadcast --rooms 3 --members 5 --payload 64:50%,1KiB:50% --header A:b --header C:d --subprotocol mq --token t --html x"), system)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := c.options; o.Connections != 15 || o.Payload != 1024 || o.Sizes.String() != "64:50%,1KiB:50%" || len(o.Header) != 2 || o.Header[1].Value != "d" ||
+		o.Subprotocol != "mq" || o.Token != "t" || !o.Charts || c.html != "x" {
+		t.Errorf("a broadcast: %+v", o)
+	}
+	c, err = parse(strings.Fields("request --request-type a.B --request-payload /dev/null"), system)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := c.options; o.RequestPayload == nil || len(o.RequestPayload) != 0 || o.AnswerStatus != "" || o.AnswerTimeout != 18*time.Second || o.Rooms != 0 {
+		t.Errorf("a request of a kind of one's own: %+v", o)
 	}
 	// Loops are not more than connections, unless asked for.
 	if c, err = parse(strings.Fields("connect --connections 3"), system); err != nil || c.options.Loops != 3 {

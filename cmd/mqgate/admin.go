@@ -13,9 +13,13 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/loop"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -24,7 +28,9 @@ import (
 // Limits of the admin interface.
 const (
 	adminReadTimeout  = 10 * time.Second
-	adminWriteTimeout = 2 * time.Minute // a profile takes 30 s; with --server-request-timeout on top, for requests to a client
+	adminWriteTimeout = 2 * time.Minute        // a profile takes 30 s; with --server-request-timeout on top, for requests to a client
+	adminLast         = 500 * time.Millisecond // how long the process waits for requests that have begun, or may have
+	adminPoll         = 2 * time.Millisecond
 	adminStop         = 2 * time.Second // how long answers may take to end when the process does
 	adminEnvelope     = 4 << 10         // [bytes] of a request's JSON besides the payload
 )
@@ -36,30 +42,92 @@ type admin struct {
 	http     *http.Server
 	listener net.Listener
 	done     chan struct{}
+	asked    asked
 }
 
-// serveAdmin starts the admin interface, if there is to be one.
-func (g *gateway) serveAdmin() (*admin, error) {
-	a := &admin{g: g, done: make(chan struct{})}
-	if g.cfg.Admin == nil {
-		close(a.done)
-		return a, nil
+// listenAdmin opens the admin listener: a duplicate of one that others have opened, or, when that is nil, a new one; nil when
+// there is to be none.
+func (g *gateway) listenAdmin(given *listeners) (net.Listener, error) {
+	if given != nil {
+		ln, err := adoptAdmin(given)
+		if err != nil {
+			return nil, fmt.Errorf("the admin listener that was handed over, on %v: %w", given.addr, err)
+		}
+		return ln, nil
 	}
-	var err error
-	if a.listener, err = net.Listen("tcp", g.cfg.Admin.String()); err != nil {
+	if g.cfg.Admin == nil {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", g.cfg.Admin.String())
+	if err != nil {
 		return nil, fmt.Errorf("--admin %v: %w", g.cfg.Admin, explainListen(err))
+	}
+	return ln, nil
+}
+
+// serveAdmin starts the admin interface on a listener, which it takes over; nil: there is to be none.
+func (g *gateway) serveAdmin(ln net.Listener) *admin {
+	a := &admin{g: g, listener: ln, done: make(chan struct{})}
+	if ln == nil {
+		close(a.done)
+		return a
 	}
 	a.http = &http.Server{
 		Handler: a.handler(), ReadTimeout: adminReadTimeout, WriteTimeout: adminWriteTimeout + g.cfg.ServerRequestTimeout,
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), ConnState: a.asked.note,
 	}
 	go func() {
 		defer close(a.done)
-		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		// ErrClosed: stopAccepting.
+		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			g.log.Error("the admin interface has failed", "err", err)
 		}
 	}()
-	return a, nil
+	return a
+}
+
+// adoptAdmin listens on a duplicate of a socket that listens already.
+func adoptAdmin(given *listeners) (net.Listener, error) {
+	addr, err := loop.ListeningOn(given.fds[0])
+	if err != nil {
+		return nil, err
+	}
+	if addr != given.addr {
+		return nil, fmt.Errorf("it listens on %v", addr)
+	}
+	fd, err := loop.Duplicate(given.fds[0])
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), adminFDName)
+	defer func() { _ = f.Close() }() // FileListener takes one more duplicate
+	return net.FileListener(f)
+}
+
+// duplicate returns a duplicate of the listening descriptor, which is the caller's, and its address; -1 without one.
+func (a *admin) duplicate() (fd int, addr string, err error) {
+	if a.listener == nil {
+		return -1, "", nil
+	}
+	raw, err := a.listener.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return -1, "", err
+	}
+	fd = -1
+	if failed := raw.Control(func(own uintptr) { fd, err = loop.Duplicate(int(own)) }); failed != nil {
+		err = failed
+	}
+	return fd, a.addr(), err
+}
+
+// stopAccepting leaves the listener to others, who have a duplicate. Requests in progress are still answered; connections
+// that are kept alive for further ones end.
+func (a *admin) stopAccepting() {
+	if a.listener == nil {
+		return
+	}
+	_ = a.listener.Close() // closed by a shutdown already, or now
+	a.http.SetKeepAlivesEnabled(false)
 }
 
 // addr returns the real address, "" when there is no admin interface.
@@ -72,6 +140,9 @@ func (a *admin) addr() string {
 
 func (a *admin) close() {
 	if a.http != nil {
+		// Shutdown drops a request that is being read when it begins: those first.
+		a.stopAccepting()
+		a.asked.await(adminLast)
 		ctx, cancel := context.WithTimeout(context.Background(), adminStop)
 		defer cancel()
 		if err := a.http.Shutdown(ctx); err != nil {
@@ -79,6 +150,42 @@ func (a *admin) close() {
 		}
 	}
 	<-a.done
+}
+
+// asked is the connections that are no idle ones: a request has come or may be on its way. Safe from any goroutine.
+type asked struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// note is http.Server.ConnState.
+func (q *asked) note(c net.Conn, s http.ConnState) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch s {
+	case http.StateNew, http.StateActive:
+		if q.conns == nil {
+			q.conns = map[net.Conn]struct{}{}
+		}
+		q.conns[c] = struct{}{}
+	case http.StateIdle, http.StateHijacked, http.StateClosed:
+		delete(q.conns, c)
+	}
+}
+
+func (q *asked) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.conns)
+}
+
+// await waits until there are none, for a time at most.
+func (q *asked) await(most time.Duration) {
+	tick := time.NewTicker(adminPoll)
+	defer tick.Stop()
+	for since := time.Now(); q.len() > 0 && time.Since(since) < most; {
+		<-tick.C
+	}
 }
 
 func (a *admin) handler() http.Handler {
@@ -156,6 +263,10 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 		answerText(w, http.StatusServiceUnavailable, fmt.Sprintf("full: %d of %d connections", open, a.g.cfg.MaxConnections))
 		return
 	}
+	if b := a.g.budget; b != nil && b.Level() >= conn.Refusing {
+		answerText(w, http.StatusServiceUnavailable, fmt.Sprintf("full: %d of %d bytes of memory", b.Used(), b.Limit()))
+		return
+	}
 	answerText(w, http.StatusOK, "ready")
 }
 
@@ -169,6 +280,10 @@ func (a *admin) startDrain(w http.ResponseWriter, _ *http.Request) {
 // cancelDrain: when the answer is on its way, the gateway listens again.
 func (a *admin) cancelDrain(w http.ResponseWriter, _ *http.Request) {
 	cancelled, err := a.g.drainer.Cancel()
+	if errors.Is(err, errHandedOver) {
+		answerText(w, http.StatusConflict, err.Error())
+		return
+	}
 	if err != nil {
 		answerText(w, http.StatusInternalServerError, err.Error())
 		return

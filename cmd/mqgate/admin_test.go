@@ -4,11 +4,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -418,6 +421,37 @@ func TestAdminOff(t *testing.T) {
 		t.Errorf("admin %q", p.admin)
 	}
 	p.signals <- os.Interrupt
+	if err := p.awaitEnd(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAdminLastRequest: a request that has begun when the process ends is answered, for a time.
+func TestAdminLastRequest(t *testing.T) {
+	p := start(t, newStub())
+	c, err := net.Dial("tcp", p.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Dial("tcp", p.admin) // and nobody is waited for for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	p.ask(t, "GET", "/healthz", "") // both have been accepted
+	p.signals <- syscall.SIGTERM
+	eventually(t, "it has drained", func() bool { return p.logs.find("drained") != nil })
+	if _, err := c.Write([]byte("\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 ") || !strings.HasSuffix(string(b), "alive\n") {
+		t.Errorf("answer %q, %v", b, err)
+	}
 	if err := p.awaitEnd(t); err != nil {
 		t.Error(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -25,10 +26,18 @@ type drainer struct {
 	server *conn.Server
 	listen func() error // opens the listeners again after a cancelled drain
 
+	// others: the listening sockets are not this process's alone, so somebody else accepts from them when it has stopped.
+	// Set before run.
+	others bool
+
 	mu      sync.Mutex
-	current *drain      // nil: none is under way. It stays when it is over: the process ends then
-	asked   chan *drain // current, until run takes it
+	current *drain        // nil: none is under way. It stays when it is over: the process ends then
+	asked   chan *drain   // current, until run takes it
+	handed  chan struct{} // closed: another process has taken the listeners over
 }
+
+// errHandedOver is why a drain cannot be taken back.
+var errHandedOver = errors.New("the drain goes on: another process has taken the listeners over")
 
 // drain is one drain.
 type drain struct {
@@ -40,7 +49,7 @@ type drain struct {
 }
 
 func newDrainer(cfg *config.Serve, log *slog.Logger, server *conn.Server, listen func() error) *drainer {
-	return &drainer{cfg: cfg, log: log, server: server, listen: listen, asked: make(chan *drain, 1)}
+	return &drainer{cfg: cfg, log: log, server: server, listen: listen, asked: make(chan *drain, 1), handed: make(chan struct{})}
 }
 
 // Start asks for a drain; a second call while one is under way changes nothing. When it returns, Active is true.
@@ -74,6 +83,25 @@ func (d *drainer) Signal() (forced bool) {
 		close(c.force)
 	}
 	return true
+}
+
+// HandedOver asks for a drain because another process has taken the listeners over: it cannot be taken back, and whoever
+// is in the middle of the handshake is let in before anybody is told to go. Call it once.
+func (d *drainer) HandedOver() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.handed)
+	d.started()
+}
+
+// handedOver reports whether HandedOver was called.
+func (d *drainer) handedOver() bool {
+	select {
+	case <-d.handed:
+		return true
+	default:
+		return false
+	}
 }
 
 // Cancel takes a drain back and waits until the gateway listens again. false: there was none that could be taken back;
@@ -128,24 +156,32 @@ func (d *drainer) drain(ctx context.Context, c *drain) (cancelled bool, err erro
 	defer delay.Stop()
 	select {
 	case <-delay.C:
+	case <-d.handed: // load balancers need notice nothing
 	case <-deadline.Done():
 	case <-c.force:
 	case answer := <-c.cancel:
-		d.end()
-		d.log.Info("drain cancelled before anything was closed", "connections", before.Open)
-		answer <- nil
-		return true, nil
+		if d.end() {
+			d.log.Info("drain cancelled before anything was closed", "connections", before.Open)
+			answer <- nil
+			return true, nil
+		}
+		answer <- errHandedOver
 	}
 	d.server.StopListening()
-	d.tell()
 
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for {
+	for told := false; ; {
 		t, complete := d.total()
 		if complete && sockets(&t) == 0 {
 			d.summary(&before, 0, began)
 			return false, nil
+		}
+		// When others accept, nobody is to be refused: this process finishes the handshakes that it has begun. That takes
+		// no longer than --handshake-timeout, after which there are none.
+		if !told && (t.Handshake == 0 || !d.others && !d.handedOver()) {
+			d.tell()
+			told = true
 		}
 		if time.Since(logged) >= drainLog {
 			logged = time.Now()
@@ -155,13 +191,22 @@ func (d *drainer) drain(ctx context.Context, c *drain) (cancelled bool, err erro
 		case <-tick.C:
 			continue
 		case answer := <-c.cancel:
+			if d.handedOver() {
+				answer <- errHandedOver
+				continue
+			}
 			if err := d.resume(); err != nil {
 				d.log.Error("the drain goes on: it was to be cancelled, but listening again failed", "err", err)
 				answer <- fmt.Errorf("the drain goes on, listening again failed: %w", err)
 				continue
 			}
 			t, _ = d.total()
-			d.end()
+			if !d.end() { // handed over meanwhile: what is held of it now was opened again for nothing
+				d.server.StopListening()
+				told = false
+				answer <- errHandedOver
+				continue
+			}
 			d.log.Info("drain cancelled; listening again", "connections", t.Open)
 			answer <- nil
 			return true, nil
@@ -204,11 +249,15 @@ func (d *drainer) resume() error {
 	return nil
 }
 
-// end forgets the drain under way.
-func (d *drainer) end() {
+// end forgets the drain under way. false: it must go on, since the listeners were handed over.
+func (d *drainer) end() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.handedOver() {
+		return false
+	}
 	d.current = nil
+	return true
 }
 
 // summary logs how many connections ended how since before; the four kinds add up to connections.

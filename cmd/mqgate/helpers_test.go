@@ -105,7 +105,7 @@ func configure(t *testing.T, flags ...string) *config.Serve {
 			args = append(args, name+"="+value)
 		}
 	}
-	command, err := config.Parse(args, nil, config.System{OpenFiles: 20000, CPUs: 2}, io.Discard)
+	command, err := config.Parse(args, nil, config.System{OpenFiles: 20000, Memory: 8 << 30, CPUs: 2}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,12 +115,19 @@ func configure(t *testing.T, flags ...string) *config.Serve {
 // start runs a gateway that listens. At the end of the test it is cut off, unless it has ended by itself.
 func start(t *testing.T, worker mq.Worker, flags ...string) *process {
 	t.Helper()
+	return startWith(t, worker, nil, flags...)
+}
+
+// startWith is start with sockets of a service manager.
+func startWith(t *testing.T, worker mq.Worker, in *inherited, flags ...string) *process {
+	t.Helper()
 	p := &process{logs: new(logs), signals: make(chan os.Signal, 4), done: make(chan struct{})}
 	cfg := configure(t, flags...)
 	var err error
 	if p.gateway, err = assemble(cfg, cfg.Logger(p.logs), worker); err != nil {
 		t.Fatal(err)
 	}
+	p.inherit(in)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer close(p.done)

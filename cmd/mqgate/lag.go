@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/mqgate/mqgate/conn"
 )
 
 // watchEvery is how often the lag of the loops is measured.
@@ -61,6 +63,7 @@ func (g *gateway) watchLoops(ctx context.Context) {
 		select {
 		case <-tick.C:
 			g.measureLags()
+			g.server.Each((*conn.Registry).Account)
 			if g.limiter != nil {
 				g.limiter.Sweep(g.server.Now())
 			}

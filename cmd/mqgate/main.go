@@ -2,7 +2,7 @@
 // responses and events between them and the workers behind it.
 //
 // Exit status: 0 when a drain has ended, or for --check, --help and version; 1 when the server failed to start or while
-// it ran; 2 for wrong flags or a wrong configuration.
+// it ran, or when doctor finds that the connections do not fit; 2 for wrong flags or a wrong configuration.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
+	"github.com/mqgate/mqgate/cmd/mqgate/doctor"
 )
 
 // Exit status of the process.
@@ -45,6 +46,15 @@ func run(args, env []string, stdout, stderr io.Writer) int {
 	case config.CommandHelp:
 	case config.CommandVersion:
 		err = printVersion(stdout)
+	case config.CommandDoctor:
+		report := doctor.Examine(os.DirFS("/"), command.Doctor)
+		write := report.WriteTable
+		if command.Doctor.JSON {
+			write = report.WriteJSON
+		}
+		if err = write(stdout); err == nil && !report.Fits {
+			return exitFailed
+		}
 	case config.CommandServe:
 		if command.Check {
 			err = command.Serve.WriteReport(stdout)

@@ -19,6 +19,7 @@ type counts struct {
 	loop    loop.Stats
 	pending int64
 	drift   int64
+	held    int64
 }
 
 // counts asks every loop for its counters. They are plain integers of the loops: nothing is counted on their way but by
@@ -32,6 +33,7 @@ func (g *gateway) counts() (c counts) {
 		c.loop.Add(&s.Loop)
 		c.pending += s.Pending
 		c.drift += s.Drift
+		c.held += s.Held
 	})
 	return c
 }
@@ -54,6 +56,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descOpen        = desc("connections_open", "Connections that have been upgraded and have not ended.")
 	descTotal       = desc("connections_total", "Connections that have been upgraded.")
+	descAfterEnd    = desc("disconnects_after_end_total", "What came for a connection after its end, by how it had ended; none of it is an end.", "reason")
 	descHandshaking = desc("connections_handshaking", "Sockets whose upgrade is not done.")
 	descLingering   = desc("connections_lingering", "Sockets that only deliver our last words: of a connection that has ended, or a refusal.")
 	descDisconnects = desc("disconnects_total", "Connections that have ended, by our own cause and the close code reported.", "reason", "code")
@@ -64,7 +67,7 @@ var (
 	descAccepts     = desc("accepts_total", "Sockets accepted.")
 	descAcceptsFull = desc("accepts_refused_total", "Sockets closed as soon as they were accepted: their loop had no slot left.")
 	descAcceptPause = desc("accept_pauses_total", "Times that accepting paused for want of descriptors or memory; each vain new attempt counts.")
-	descPaused      = desc("accept_paused", "Listeners that rest at the moment for want of descriptors or memory.")
+	descAcceptRests = desc("accept_paused", "Listeners that rest at the moment for want of descriptors or memory.")
 
 	descReceived      = desc("messages_received_total", "WebSocket messages and control frames received.", "kind")
 	descSent          = desc("messages_sent_total", "WebSocket messages and control frames sent.", "kind")
@@ -74,6 +77,14 @@ var (
 	descSlow          = desc("slow_consumers_total", "Connections closed because their peer did not read.", "cause")
 	descSocketErrors  = desc("socket_errors_total", "Connections ended by an error of their socket.")
 	descRTT           = desc("rtt_seconds", "Round trip times measured by pings.")
+	descCompression   = desc("compression_agreed_total", "Connections that agreed on permessage-deflate.", "mode")
+	descCompressed    = desc("compressed_messages_total", "Messages that came or went compressed.", "direction")
+	descSaved         = desc("compression_saved_bytes_total", "Bytes by which messages were sent shorter than they are.")
+	descPaused        = desc("reads_paused", "Connections that are not read at the moment.")
+	descPauses        = desc("reads_paused_total", "Times that a connection was not read for a while, by the reason.", "reason")
+	descHeld          = desc("buffer_bytes", "Memory of partial messages and of output that the kernel has not taken.")
+	descMemoryUsed    = desc("memory_used_bytes", "Memory that counts against --memory-limit: what the last collection of the heap left, the runtime's own, and the buffers of now.")
+	descMemoryLimit   = desc("memory_limit_bytes", "--memory-limit; 0: off.")
 	descPingsSkipped  = desc("pings_skipped_total", "Pings not sent because the one before had not been taken by the kernel.")
 	descUnsolicited   = desc("pongs_unsolicited_total", "Pongs that no ping of ours asked for.")
 
@@ -142,6 +153,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.loops(&n.loop, c.g.lags.get())
 	s.gauge(descDrift, n.drift)
 	s.gauge(descPending, n.pending)
+	s.gauge(descHeld, n.held)
+	s.budget(c.g.budget)
 	remaining := int64(0)
 	if c.g.drainer.Active() {
 		remaining = sockets(&n.conn)
@@ -151,6 +164,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.g.rooms != nil {
 		s.rooms(c.g.rooms.Counters())
 	}
+}
+
+func (s sink) budget(b *conn.Budget) {
+	var used, limit int64
+	if b != nil {
+		used, limit = b.Used(), b.Limit()
+	}
+	s.gauge(descMemoryUsed, used)
+	s.gauge(descMemoryLimit, limit)
 }
 
 func (s sink) connections(n *conn.Stats) {
@@ -164,6 +186,9 @@ func (s sink) connections(n *conn.Stats) {
 				s.counter(descDisconnects, v, conn.Cause(i).Label(), conn.CodeLabel(j))
 			}
 		}
+	}
+	for i, v := range n.After {
+		s.counter(descAfterEnd, v, conn.AfterEnd(i).String())
 	}
 	for i, v := range n.Refused {
 		s.counter(descRefused, v, strconv.Itoa(conn.RefusalStatus(i)))
@@ -180,6 +205,14 @@ func (s sink) connections(n *conn.Stats) {
 	s.counter(descSlow, n.SlowTime, "time")
 	s.counter(descSocketErrors, n.Errors)
 	s <- histogram(descRTT, conn.RTTBuckets[:], n.RTT[:], n.RTTSumUS)
+	s.counter(descCompression, n.CompressedShared, "shared")
+	s.counter(descCompression, n.CompressedTakeover, "takeover")
+	s.counter(descCompressed, n.CompressedReceived, "received")
+	s.counter(descCompressed, n.CompressedSent, "sent")
+	s.counter(descSaved, n.CompressionSaved)
+	s.gauge(descPaused, n.Paused)
+	s.counter(descPauses, n.Throttled, "rate")
+	s.counter(descPauses, n.PausedMemory, "memory")
 	s.counter(descPingsSkipped, n.PingsSkipped)
 	s.counter(descUnsolicited, n.PongsUnsolicited)
 }
@@ -209,7 +242,7 @@ func (s sink) loops(n *loop.Stats, lag lagCounts) {
 	s.counter(descAccepts, n.Accepts)
 	s.counter(descAcceptsFull, n.AcceptsRefused)
 	s.counter(descAcceptPause, n.AcceptPauses)
-	s.gauge(descPaused, int64(n.AcceptPaused))
+	s.gauge(descAcceptRests, int64(n.AcceptPaused))
 	s.counter(descBytesReceived, n.BytesReceived)
 	s.counter(descBytesSent, n.BytesSent)
 	s.counter(descTasks, n.Tasks)

@@ -15,7 +15,7 @@ import (
 func TestRoomsSettingsFitTheWorker(t *testing.T) {
 	parse := func(flags ...string) *config.Serve {
 		t.Helper()
-		command, err := config.Parse(append([]string{"serve"}, flags...), nil, config.System{OpenFiles: 20000, CPUs: 1}, io.Discard)
+		command, err := config.Parse(append([]string{"serve"}, flags...), nil, config.System{OpenFiles: 20000, Memory: 8 << 30, CPUs: 1}, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestRoomsSettingsFitTheWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := config.Parse([]string{"serve", "--auth=jwt", "--auth-secret-file=" + secret}, nil,
-			config.System{OpenFiles: 20000, CPUs: 1}, io.Discard)
+			config.System{OpenFiles: 20000, Memory: 8 << 30, CPUs: 1}, io.Discard)
 		if (err == nil) != (n == rooms.MinSecretBytes) {
 			t.Errorf("a secret of %d bytes: %v", n, err)
 		}

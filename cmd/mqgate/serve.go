@@ -12,10 +12,13 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/conn/clientaddr"
+	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/frame/deflate"
 	"github.com/mqgate/mqgate/mq"
 	"github.com/mqgate/mqgate/mq/rooms"
 )
@@ -28,20 +31,31 @@ type gateway struct {
 	mq      *mq.Gateway
 	server  *conn.Server
 	limiter *clientaddr.Limiter // per address; nil: no limits
+	budget  *conn.Budget        // of memory; nil: no limit
 	drainer *drainer
 	lags    lags
 	lost    chan error // a loop is lost (L8.5)
 	addrs   []netip.AddrPort
+	systemd *inherited // listeners of the service manager; nil: none
 
 	memoryAtStart uint64 // anonymousMemory before the first connection [bytes]; 0: unknown
 }
 
 // serve runs the gateway with the built-in worker until it has drained. Its error means exit status 1.
 func serve(ctx context.Context, cfg config.Serve, log *slog.Logger) error {
+	systemd, err := fromSystemd()
+	if err != nil {
+		return err
+	}
+	defer systemd.close()
+	if err := systemd.check(&cfg); err != nil {
+		return fmt.Errorf("LISTEN_FDS: %w", err)
+	}
 	g, err := assemble(&cfg, log, nil)
 	if err != nil {
 		return err
 	}
+	g.inherit(systemd)
 	// Whoever reads the log may go away: then it is not written any more, but the process lives, and drains when told to.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 4)
@@ -72,13 +86,14 @@ func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway
 	if err != nil {
 		return nil, err
 	}
+	g.budget = newBudget(cfg, log)
 	connections, err := g.connections()
 	if err != nil {
 		return nil, err
 	}
 	g.limiter = connections.PerAddress
 	g.server, err = conn.NewServer(connections, conn.ServerConfig{
-		Loops: cfg.Loops, Log: log, Lost: g.loopLost,
+		Loops: cfg.Loops, TablePerLoop: cfg.FDTables == config.FDTablesPerLoop, Log: log, Lost: g.loopLost,
 		Attach: func(_ int, r *conn.Registry) { g.mq.Attach(r) },
 	})
 	if err != nil {
@@ -122,12 +137,16 @@ func (g *gateway) connections() (*conn.Config, error) {
 	endpoint := func(path string, h conn.Handler) conn.Endpoint {
 		return conn.Endpoint{Path: path, Handler: withDebugLog(h, g.log), MaxMessage: int(cfg.MaxMessageBytes)}
 	}
+	compression := map[config.Compression]deflate.Mode{config.CompressionOff: deflate.Off, config.CompressionShared: deflate.Shared,
+		config.CompressionTakeover: deflate.Takeover}
 	c := &conn.Config{
 		Role:             frame.RoleServer,
 		Endpoints:        []conn.Endpoint{endpoint(cfg.Path, g.mq)},
 		HandshakeTimeout: cfg.HandshakeTimeout, PingInterval: cfg.PingInterval, CloseTimeout: cfg.CloseTimeout,
 		WriteTimeout: cfg.WriteTimeout, Heartbeat: heartbeats[cfg.Heartbeat], MaxPending: int(cfg.MaxPendingBytes),
-		MetaHeaders: cfg.MetaHeaders, Log: g.log,
+		Compression: handshake.Compression{Mode: compression[cfg.Compression], WindowBits: deflate.MaxWindowBits},
+		CompressMin: int(cfg.CompressionMinSize), Takeovers: takeovers(cfg),
+		MaxMessages: cfg.MaxMessagesPerSecond, MetaHeaders: cfg.MetaHeaders, Log: g.log, Budget: g.budget,
 		Limits: &conn.Limits{Soft: int64(cfg.MaxConnections), Hard: int64(cfg.HardConnections()), TellPerSec: int64(cfg.LimitClosesPerSecond)},
 	}
 	if cfg.EchoPath != "" {
@@ -167,24 +186,27 @@ func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer background.Wait()
 	defer stop()
 
-	if err := g.listen(); err != nil {
-		return err
-	}
-	addrs := joinAddrs(g.addrs) // before anybody can ask for a drain, which reads them too
 	var err error
 	if g.memoryAtStart, err = anonymousMemory(); err != nil {
 		g.log.Warn("memory per connection will not be known", "err", err)
 	}
-	adm, err := g.serveAdmin()
+	adm, next, err := g.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer adm.close()
-	g.log.Info("listening", "addr", addrs, "admin", adm.addr(), "loops", g.cfg.Loops, "max_connections", g.cfg.MaxConnections,
-		"open_files", g.cfg.OpenFiles, "pid", os.Getpid())
+	g.log.Info("listening", "addr", joinAddrs(g.addrs), "admin", adm.addr(), "loops", g.cfg.Loops, "max_connections", g.cfg.MaxConnections,
+		"open_files", g.cfg.AllOpenFiles(), "pid", os.Getpid())
+	notify(g.log, daemon.SdNotifyReady)
+	if next != nil {
+		background.Go(func() { g.offer(ctx, next, adm) })
+	}
 
 	background.Go(func() { trimMemory(ctx, g.log, g.traffic, g.release) })
 	background.Go(func() { g.watchLoops(ctx) })
+	if g.budget != nil {
+		background.Go(func() { watchBudget(ctx, g.budget) })
+	}
 	drained := make(chan error, 1)
 	background.Go(func() { drained <- g.drainer.run(ctx) })
 	for {
@@ -194,6 +216,7 @@ func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
 				g.log.Warn("second signal: ending everything now", "signal", sig.String())
 			} else {
 				g.log.Info("signal: draining; a second one ends everything at once", "signal", sig.String())
+				notify(g.log, daemon.SdNotifyStopping)
 			}
 		case err := <-drained:
 			return err
@@ -218,8 +241,12 @@ func (g *gateway) closeRooms() {
 	}
 }
 
-// listen opens the listeners: at the start, and again, on the same ports, after a cancelled drain.
+// listen opens the listeners, or takes the service manager's: at the start, and again, on the same ports, after a cancelled
+// drain.
 func (g *gateway) listen() error {
+	if g.systemd != nil && len(g.systemd.clients) > 0 {
+		return g.adopt(g.systemd.clients)
+	}
 	for i, a := range g.cfg.Listen {
 		addr := netip.AddrPortFrom(a.Host, a.Port)
 		if !a.Host.IsValid() {
@@ -265,7 +292,7 @@ func joinAddrs(addrs []netip.AddrPort) string {
 
 // release has every loop let go of the memory that it keeps for the next burst.
 func (g *gateway) release() {
-	g.server.Each(func(r *conn.Registry) { r.Loop().Trim() })
+	g.server.Each((*conn.Registry).Trim)
 }
 
 // traffic returns the bytes received and sent so far. It is asked all the time, so it leaves no snapshots behind.

@@ -15,6 +15,9 @@
 //
 // The client writes AppendRequest, collects input until End finds the end, and reads the answer with Response.Parse.
 //
+// permessage-deflate is agreed on by Request.Deflate, whose answer goes into AppendResponse; by the client with
+// Compression.Offer, as an extra header, and Response.Deflate after Parse (RFC 7692).
+//
 // Nothing allocates for an ordinary request or an accepted answer: what is parsed are views borrowed from the input,
 // valid as long as the input is.
 //

@@ -23,13 +23,14 @@ type Net struct {
 	// Faults makes the network nasty, decided by the seeded source; nil: reads and writes take all there is.
 	Faults *Faults
 
-	now    int64
-	timer  int64
-	awake  atomic.Bool // Wake is called from any goroutine
-	nextFD int
-	socks  map[int]*Peer // by the loop's descriptor
-	dialed []*Peer
-	Refuse syscall.Errno // when not 0, how the next dials end
+	clock    *Clock
+	timer    int64
+	awake    atomic.Bool // Wake is called from any goroutine
+	nextFD   int
+	socks    map[int]*Peer // by the loop's descriptor
+	dialed   []*Peer
+	arriving []event
+	Refuse   syscall.Errno // when not 0, how the next dials end
 }
 
 // Faults are the probabilities [0,1] with which the network misbehaves.
@@ -38,21 +39,22 @@ type Faults struct {
 	ShortRead  float64 // a read gets only a part of what is there
 	ShortWrite float64 // a write takes only a part
 	Again      float64 // a read or write says EAGAIN although it could
+	Interrupt  float64 // a read or write says EINTR
+	Spurious   float64 // a socket is reported besides those that are ready
+	NoWatch    float64 // a socket cannot be watched for want of memory (ENOMEM)
 	Shuffle    bool    // the sockets' events come in any order
 }
+
+// hit decides one misbehaviour. One that never happens takes nothing from the source.
+func (f *Faults) hit(p float64) bool { return p > 0 && f.Rand.Float64() < p }
 
 // Epoch is the time [ns] at which a Net's clock starts: not zero, so that "never" and "at the start" differ.
 const Epoch = int64(1e9)
 
-// New returns a Net and makes its loop with the handler that newHandler returns for it. newHandler may be called before
-// the Net is used; the handler gets its loop from attach, when that is not nil.
+// New returns a Net with a clock of its own and makes its loop, number 0, with that handler. The handler gets its loop
+// from attach, when that is not nil.
 func New(handler loop.Handler, attach func(*loop.Loop)) *Net {
-	n := &Net{now: Epoch, timer: math.MaxInt64, nextFD: 3, socks: make(map[int]*Peer)}
-	n.Loop = loop.New(loop.Config{Kernel: n, Handler: handler})
-	if attach != nil {
-		attach(n.Loop)
-	}
-	return n
+	return NewClock().New(loop.Config{Handler: handler}, attach)
 }
 
 // Peer is the other end of one of the loop's sockets, in the test's hands.
@@ -63,6 +65,7 @@ type Peer struct {
 	in      []byte // on its way to the loop
 	inFIN   bool
 	reset   bool // the peer sent RST
+	heard   int64
 	refused syscall.Errno
 
 	out    []byte // what the loop has sent and the test has not taken
@@ -73,6 +76,7 @@ type Peer struct {
 	interest loop.Interest
 	edge     bool // WatchWrite: writability is to be reported once
 
+	noWatch  bool // it could not be watched, once
 	gotFIN   bool
 	closed   bool
 	gotReset bool
@@ -83,6 +87,13 @@ type Peer struct {
 func (n *Net) Client(listener int, remote netip.AddrPort) *Peer {
 	p := n.newPeer(remote)
 	n.turn(func() { n.Loop.Accept(p.fd, listener, remote) })
+	return p
+}
+
+// Arrive is a client connecting that the loop accepts in its next turn, among the other events of it.
+func (n *Net) Arrive(listener int, remote netip.AddrPort) *Peer {
+	p := n.newPeer(remote)
+	n.arriving = append(n.arriving, event{accept: p, listener: listener})
 	return p
 }
 
@@ -109,6 +120,16 @@ func (p *Peer) CloseWrite() { p.inFIN = true }
 // Reset sends RST. What the loop has not read is lost, the worst that a network may do (Linux keeps it).
 func (p *Peer) Reset() { p.reset, p.in, p.edge = true, nil, true }
 
+// ResetBehind sends RST behind what was sent: the loop still reads that, as on Linux, and then the error. What it writes
+// from now on fails at once.
+func (p *Peer) ResetBehind() { p.reset, p.edge = true, true }
+
+// Heard returns when the loop last read bytes of this peer [ns]; 0: never.
+func (p *Peer) Heard() int64 { return p.heard }
+
+// Unread returns the number of bytes on their way that the loop has not read.
+func (p *Peer) Unread() int { return len(p.in) }
+
 // SetWindow sets how many bytes more the loop can send before the peer stops taking them.
 func (p *Peer) SetWindow(n int) {
 	if p.window <= 0 && n > 0 {
@@ -132,13 +153,24 @@ func (p *Peer) GotFIN() bool { return p.gotFIN }
 func (p *Peer) Closed() bool   { return p.closed }
 func (p *Peer) GotReset() bool { return p.gotReset }
 
+// Unwatched reports whether the kernel has refused to watch the socket (Faults.NoWatch).
+func (p *Peer) Unwatched() bool { return p.noWatch }
+
+// Watched reports whether the loop waits for bytes of this peer: not while it has paused reading, nor after the peer's FIN.
+func (p *Peer) Watched() bool {
+	return p.interest == loop.WatchRead || p.interest == loop.WatchReadWrite
+}
+
 // Sockets returns the number of sockets that the loop holds open.
-func (n *Net) Sockets() int { return len(n.socks) }
+func (n *Net) Sockets() int { return len(n.socks) - len(n.arriving) }
 
 func (n *Net) turn(f func()) {
 	n.Loop.Begin()
 	f()
 	n.Loop.End()
+	if n.clock.AfterTurn != nil {
+		n.clock.AfterTurn()
+	}
 }
 
 // Run lets the loop do all there is to do at the present time.
@@ -150,17 +182,21 @@ func (n *Net) Run() {
 // Step lets the loop run one turn, if there is something to do at the present time.
 func (n *Net) Step() bool {
 	events := n.ready()
-	if len(events) == 0 && !n.awake.Load() && n.timer > n.now {
+	if len(events) == 0 && !n.awake.Load() && n.timer > n.clock.now {
 		return false
 	}
 	n.turn(func() {
-		if n.timer <= n.now {
+		if n.timer <= n.clock.now {
 			n.timer = math.MaxInt64
 		}
 		for _, ev := range events {
 			// What the event says may no longer hold, as with a real kernel: an earlier event of the batch may have closed
 			// the socket or changed what it waits for.
-			n.Loop.SocketEvent(ev.slot, ev.readable, ev.writable)
+			if ev.accept != nil {
+				n.Loop.Accept(ev.accept.fd, ev.listener, ev.accept.addr)
+			} else {
+				n.Loop.SocketEvent(ev.slot, ev.readable, ev.writable)
+			}
 		}
 		if n.awake.Swap(false) {
 			n.Loop.RunTasks()
@@ -171,6 +207,8 @@ func (n *Net) Step() bool {
 
 // event is what a kernel reports in a batch.
 type event struct {
+	accept             *Peer // a connection to accept from listener, and not what follows
+	listener           int
 	fd                 int
 	slot               uint32
 	readable, writable bool
@@ -182,11 +220,17 @@ func (n *Net) ready() []event {
 	for fd, p := range n.socks {
 		if r, w := p.readiness(); r || w {
 			p.edge = false
-			events = append(events, event{fd, loop.SlotOf(p.op), r, w})
+			events = append(events, event{fd: fd, slot: loop.SlotOf(p.op), readable: r, writable: w})
 		}
 	}
 	slices.SortFunc(events, func(a, b event) int { return a.fd - b.fd })
-	if f := n.Faults; f != nil && f.Shuffle {
+	events = append(events, n.arriving...)
+	n.arriving = nil
+	f := n.Faults
+	if len(events) > 0 && f != nil && n.Loop.Slots() > 0 && f.hit(f.Spurious) {
+		events = append(events, event{slot: uint32(f.Rand.IntN(n.Loop.Slots())), readable: true, writable: true})
+	}
+	if f != nil && f.Shuffle {
 		f.Rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 	}
 	return events
@@ -203,22 +247,13 @@ func (p *Peer) readiness() (readable, writable bool) {
 	return readable, writable
 }
 
-// Advance moves the clock by d [ns], stopping at every time for which the loop has set its timer.
-func (n *Net) Advance(d int64) {
-	end := n.now + d
-	n.Run()
-	for n.timer <= end {
-		n.now = max(n.now, n.timer)
-		n.Run()
-	}
-	n.now = end
-	n.Run()
-}
+// Advance moves the clock by d [ns], stopping at every time for which a loop on it has set its timer.
+func (n *Net) Advance(d int64) { n.clock.Advance(d) }
 
 // The Kernel side.
 
 // Now implements loop.Kernel.
-func (n *Net) Now() int64 { return n.now }
+func (n *Net) Now() int64 { return n.clock.now }
 
 // Watch implements loop.Kernel.
 func (n *Net) Watch(op *netpoll.FDOperator, from, to loop.Interest) error {
@@ -228,6 +263,10 @@ func (n *Net) Watch(op *netpoll.FDOperator, from, to loop.Interest) error {
 	}
 	if p.interest != from {
 		panic("looptest: Watch from an interest that was not set")
+	}
+	if f := n.Faults; f != nil && to != loop.WatchNone && f.hit(f.NoWatch) {
+		p.op, p.interest, p.noWatch = op, loop.WatchNone, true
+		return syscall.ENOMEM
 	}
 	p.op, p.interest, p.edge = op, to, to == loop.WatchWrite
 	return nil
@@ -241,7 +280,9 @@ func (n *Net) Read(fd int, b []byte) (int, syscall.Errno) {
 	}
 	f := n.Faults
 	switch {
-	case p.reset:
+	case f != nil && f.hit(f.Interrupt):
+		return -1, syscall.EINTR
+	case len(p.in) == 0 && p.reset:
 		return -1, syscall.ECONNRESET
 	case len(p.in) == 0 && p.inFIN:
 		return 0, 0
@@ -252,7 +293,7 @@ func (n *Net) Read(fd int, b []byte) (int, syscall.Errno) {
 		b = b[:min(len(b), 1+f.Rand.IntN(len(p.in)-1))]
 	}
 	k := copy(b, p.in)
-	p.in = p.in[k:]
+	p.in, p.heard = p.in[k:], n.clock.now
 	return k, 0
 }
 
@@ -267,6 +308,8 @@ func (n *Net) Write(fd int, b []byte) (int, syscall.Errno) {
 	}
 	f := n.Faults
 	switch {
+	case f != nil && f.hit(f.Interrupt):
+		return -1, syscall.EINTR
 	case p.reset:
 		return -1, syscall.EPIPE
 	case p.window <= 0 || f != nil && f.Rand.Float64() < f.Again:
@@ -290,7 +333,11 @@ func (n *Net) Writev(fd int, v [][]byte) (int, syscall.Errno) {
 
 // ShutdownWrite implements loop.Kernel.
 func (n *Net) ShutdownWrite(fd int) syscall.Errno {
-	n.socks[fd].gotFIN = true
+	p := n.socks[fd]
+	if p.reset {
+		return syscall.ENOTCONN
+	}
+	p.gotFIN = true
 	return 0
 }
 

@@ -191,7 +191,7 @@ func slowDecode(b []byte) (e Envelope, ok bool) {
 	var all []field
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || num > protowire.MaxValidNumber { // ConsumeTag itself takes numbers up to 2^31-1; proto.Unmarshal does not
 			return e, false
 		}
 		b = b[n:]
@@ -252,6 +252,9 @@ func FuzzEnvelope(f *testing.F) {
 	for _, g := range golden {
 		raw, _ := base64.StdEncoding.DecodeString(g.text)
 		f.Add(raw)
+	}
+	for _, num := range []protowire.Number{protowire.MaxValidNumber, protowire.MaxValidNumber + 1} {
+		f.Add(protowire.AppendVarint(protowire.AppendTag([]byte("\x1a\x01t"), num, protowire.VarintType), 0))
 	}
 	f.Add([]byte("\x1a\x01t\x32\x10\x00\x00\x00\x00\x00\x00\x29\x40\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {

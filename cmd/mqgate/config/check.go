@@ -28,6 +28,7 @@ func (b *builder) check() {
 	b.checkBacklog()
 	b.checkLoops()
 	b.checkConnections()
+	b.checkMemory()
 }
 
 // ok reports whether the values of all the settings are usable.
@@ -196,24 +197,47 @@ func (b *builder) note(name, format string, args ...any) {
 // checkConnections gives --max-connections=0 its meaning, or checks that the open-file limit carries the number given.
 func (b *builder) checkConnections() {
 	s := b.serve
-	if !b.ok("max-connections", "max-connections-slack", "loops", "listen", "admin") {
+	if !b.ok("max-connections", "max-connections-slack", "loops", "fd-tables", "listen", "admin") {
 		return
 	}
-	reserve := s.reservedFiles()
+	reserve, files := s.reservedFiles(), s.AllOpenFiles()
+	raise := "raise the limit (ulimit -n, LimitNOFILE=)"
+	if s.FDTables == FDTablesPerLoop {
+		raise += ", add --loops"
+	}
 	if s.MaxConnections > 0 {
 		needed := uint64(s.HardConnections()) + reserve
-		if needed > s.OpenFiles {
+		if needed > files {
 			b.fault("max-connections", "expected a number for which %d open files suffice: with %s slack and a reserve of %d it "+
-				"takes %d. Raise the limit (ulimit -n, LimitNOFILE=) or lower the number to at most %d",
-				s.OpenFiles, s.MaxConnectionsSlack, reserve, needed, s.connectionsFor(reserve))
+				"takes %d: %s or lower the number to at most %d",
+				files, s.MaxConnectionsSlack, reserve, needed, raise, s.connectionsFor(reserve))
 		}
 		return
 	}
 	s.MaxConnections = s.connectionsFor(reserve)
 	if s.MaxConnections == 0 {
-		b.fault("max-connections", "expected a higher limit of open files than %d, of which %d are reserved: raise it "+
-			"(ulimit -n, LimitNOFILE=)", s.OpenFiles, reserve)
+		b.fault("max-connections", "expected more open files than %d, of which %d are reserved: %s", files, reserve, raise)
 		return
 	}
-	b.note("max-connections", "%d from %d open files", s.MaxConnections, s.OpenFiles)
+	b.note("max-connections", "%d from %d open files", s.MaxConnections, files)
+}
+
+// checkMemory gives --memory-limit=auto its meaning.
+func (b *builder) checkMemory() {
+	s := b.serve
+	if !b.ok("memory-limit") {
+		return
+	}
+	known := Size(min(b.system.Memory, uint64(maxMemoryLimit)))
+	switch {
+	case s.MemoryLimit == memoryAuto && known == 0:
+		s.MemoryLimit = memoryOff
+		b.note("memory-limit", "off: how much memory there is, is not known")
+		b.warn("--memory-limit=auto has no effect: how much memory there is, is not known")
+	case s.MemoryLimit == memoryAuto:
+		s.MemoryLimit = max(known*Size(autoMemory)/100, minMemoryLimit)
+		b.note("memory-limit", "%d MiB of %d MiB", s.MemoryLimit/MiB, known/MiB)
+	case s.MemoryLimit > known && known > 0:
+		b.warn("--memory-limit is %s, more than the %d MiB that there are", s.MemoryLimit, known/MiB)
+	}
 }

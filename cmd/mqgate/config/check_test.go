@@ -164,11 +164,61 @@ func TestWarnings(t *testing.T) {
 		{"--listen=:8080", []string{"--auth=open on an address that other machines can reach: anybody may be anybody"}},
 		{"--listen=:8080 --auth=jwt --auth-secret-file=good", nil},
 		{"--backlog=4096", nil},
+		{"--memory-limit=8GiB", nil},
+		{"--memory-limit=9GiB", []string{"--memory-limit is 9GiB, more than the 8192 MiB that there are"}},
 		{"--backlog=4097", []string{"--backlog is 4097, but the kernel allows 4096: raise net.core.somaxconn"}},
 	} {
 		s := mustServe(t, strings.Fields(test.args), nil, "")
 		if !slices.Equal(s.Warnings, test.want) {
 			t.Errorf("%s: %q, want %q", test.args, s.Warnings, test.want)
+		}
+	}
+}
+
+// TestMemoryLimit: L8.6, what auto stands for, off, and the range.
+func TestMemoryLimit(t *testing.T) {
+	for _, test := range []struct {
+		memory uint64
+		arg    string
+		want   Size // 0: off; -1: an error
+		notes  string
+	}{
+		{8 << 30, "auto", 6 * GiB, "6144 MiB of 8192 MiB"},
+		{512 << 20, "auto", 384 * MiB, ""},
+		{32 << 20, "auto", 32 * MiB, "32 MiB of 32 MiB"}, // the least
+		{math.MaxUint64, "auto", 12 << 10 * GiB, ""},
+		{0, "auto", 0, "off: how much memory there is, is not known"},
+		{8 << 30, "off", 0, ""},
+		{8 << 30, "32MiB", 32 * MiB, ""},
+		{8 << 30, "33554431", -1, ""},
+		{8 << 30, "16384GiB", 16 << 10 * GiB, ""},
+		{8 << 30, "16385GiB", -1, ""},
+		{8 << 30, "0", -1, ""},
+		{8 << 30, "-1", -1, ""},
+		{8 << 30, "", -1, ""},
+		{8 << 30, "Auto", -1, ""},
+	} {
+		system := testSystem
+		system.Memory = test.memory
+		command, err := Parse([]string{"serve", "--memory-limit=" + test.arg}, nil, system, new(bytes.Buffer))
+		switch {
+		case test.want < 0:
+			if err == nil || !strings.Contains(err.Error(), "expected a size from 32MiB to 16384GiB, auto or off") {
+				t.Errorf("%+v: %v", test, err)
+			}
+		case err != nil:
+			t.Errorf("%+v: %v", test, err)
+		default:
+			got := command.Serve
+			if diff := got.MemoryLimit - test.want; diff < -100 || diff > 100 || (test.want == 0) != (got.MemoryLimit == 0) {
+				t.Errorf("%+v: %v", test, got.MemoryLimit)
+			}
+			if note := got.effective["memory-limit"].note; test.notes != "" && note != test.notes {
+				t.Errorf("%+v: note %q", test, note)
+			}
+			if (len(got.Warnings) > 0) != (test.memory == 0 || Size(min(test.memory, 1<<62)) < test.want) {
+				t.Errorf("%+v: warnings %q", test, got.Warnings)
+			}
 		}
 	}
 }
@@ -191,7 +241,7 @@ func TestLoops(t *testing.T) {
 func TestConnectionsAndOpenFiles(t *testing.T) {
 	for _, files := range []uint64{200, 256, 1024, 4096, 20000, 65536, 524288, 1048576, 1 << 30, math.MaxUint64} {
 		for _, slack := range []string{"0%", "1%", "10%", "33%", "100%"} {
-			system := System{OpenFiles: files, CPUs: 2}
+			system := System{OpenFiles: files, CPUs: 2, Memory: 8 << 30}
 			args := []string{"serve", "--max-connections-slack=" + slack}
 			command, err := Parse(args, nil, system, new(bytes.Buffer))
 			if err != nil {
@@ -220,14 +270,57 @@ func TestConnectionsAndOpenFiles(t *testing.T) {
 	}
 	_, faults := parseServeArgs(t, []string{"--max-connections=20000"}, nil, "")
 	want := []string{`flag --max-connections: "20000", expected a number for which 20000 open files suffice: with 10% slack and ` +
-		`a reserve of 532 it takes 22532. Raise the limit (ulimit -n, LimitNOFILE=) or lower the number to at most 17698`}
+		`a reserve of 532 it takes 22532: raise the limit (ulimit -n, LimitNOFILE=) or lower the number to at most 17698`}
 	if diff := cmp.Diff(want, faults); diff != "" {
 		t.Error(diff)
 	}
-	_, err := Parse([]string{"serve"}, nil, System{OpenFiles: 64, CPUs: 2}, new(bytes.Buffer))
-	if err == nil || !strings.Contains(err.Error(), `default of --max-connections: "0", expected a higher limit of open files than 64, `+
-		`of which 115 are reserved: raise it (ulimit -n, LimitNOFILE=)`) {
+	_, err := Parse([]string{"serve"}, nil, System{OpenFiles: 64, CPUs: 2, Memory: 8 << 30}, new(bytes.Buffer))
+	if err == nil || !strings.Contains(err.Error(), `default of --max-connections: "0", expected more open files than 64, of which 115 are reserved: `+
+		`raise the limit (ulimit -n, LimitNOFILE=)`) {
 		t.Errorf("64 files: %v", err)
+	}
+}
+
+// With a table per loop the derived number fits into all of them, with room for what one loop gets more than its share, and
+// exactly that one is the largest that may be given.
+func TestConnectionsAndTables(t *testing.T) {
+	for _, files := range []uint64{200, 1024, 20000, 1048576, 1 << 40, math.MaxUint64} {
+		for _, loops := range []int{1, 2, 50, 100} {
+			system := System{OpenFiles: files, CPUs: 2, Memory: 8 << 30}
+			args := []string{"serve", "--fd-tables=per-loop", fmt.Sprintf("--loops=%d", loops)}
+			command, err := Parse(args, nil, system, new(bytes.Buffer))
+			if err != nil {
+				t.Fatalf("%d files, %d loops: %v", files, loops, err)
+			}
+			s := command.Serve
+			perLoop := float64(s.HardConnections()) / float64(loops)
+			room := float64(min(files, 1<<30))*0.98 - float64(loops) - 17
+			if used := perLoop + 4*math.Sqrt(perLoop); used > room || s.MaxConnections < maxMaxConnections && used < room*0.97-4*math.Sqrt(room)+3*math.Sqrt(room) {
+				t.Errorf("%d files, %d loops: %d connections, %.0f a loop, of %.0f", files, loops, s.MaxConnections, used, room)
+			}
+			if want := uint64(loops) * min(files, 1<<30); s.AllOpenFiles() != want {
+				t.Errorf("%d files, %d loops: %d in all", files, loops, s.AllOpenFiles())
+			}
+			if n := s.MaxConnections; n < maxMaxConnections {
+				if _, err := Parse(append(args, fmt.Sprintf("--max-connections=%d", n)), nil, system, new(bytes.Buffer)); err != nil {
+					t.Errorf("%d files, %d loops: %d: %v", files, loops, n, err)
+				}
+				if _, err := Parse(append(args, fmt.Sprintf("--max-connections=%d", n+1)), nil, system, new(bytes.Buffer)); err == nil {
+					t.Errorf("%d files, %d loops: one more than %d was accepted", files, loops, n)
+				}
+			}
+		}
+	}
+	_, err := Parse([]string{"serve", "--fd-tables=per-loop", "--loops=100"}, nil, System{OpenFiles: 150, CPUs: 2}, new(bytes.Buffer))
+	if err == nil || !strings.Contains(err.Error(), "expected more open files than 15000, of which 15000 are reserved: raise the limit "+
+		"(ulimit -n, LimitNOFILE=), add --loops") { // not even the process's own table has room for 100 eventfds
+		t.Errorf("100 loops with 150 files: %v", err)
+	}
+	// The figure that counts: a million connections under a limit of 20,000.
+	command, err := Parse([]string{"serve", "--fd-tables=per-loop", "--loops=60", "--max-connections=1000000", "--max-connections-slack=1%"},
+		nil, System{OpenFiles: 20000, CPUs: 2, Memory: 8 << 30}, new(bytes.Buffer))
+	if err != nil || command.Serve.AllOpenFiles() != 1_200_000 {
+		t.Errorf("a million: %v", err)
 	}
 }
 
@@ -240,6 +333,14 @@ func TestReservedFiles(t *testing.T) {
 	s.Admin = &Address{}
 	if got, want := s.reservedFiles(), uint64(32+64+5*8+5*3+100); got != want {
 		t.Errorf("with admin %d, want %d", got, want)
+	}
+	s.FDTables = FDTablesPerLoop
+	rest := 5000 - 16 - 5 - 3 - 100
+	if got, want := s.connectionsPerTable(), uint64(rest-280); got != want { // 4 times 69.8 are 279.3
+		t.Errorf("a table has room for %d, want %d", got, want)
+	}
+	if got, want := s.reservedFiles(), uint64(5*(5000-rest+280)); got != want {
+		t.Errorf("with tables %d, want %d", got, want)
 	}
 }
 
@@ -255,7 +356,7 @@ func TestThisSystem(t *testing.T) {
 	if limit.Cur != limit.Max || system.OpenFiles != limit.Max {
 		t.Errorf("limit %+v, returned %d", limit, system.OpenFiles)
 	}
-	if system.CPUs != runtime.GOMAXPROCS(0) || system.Somaxconn < 1 {
+	if system.CPUs != runtime.GOMAXPROCS(0) || system.Somaxconn < 1 || system.Memory < 64<<20 {
 		t.Errorf("%+v", system)
 	}
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-const commandNames = "serve or version"
+const commandNames = "serve, doctor or version"
 
 // commandLine is what the arguments say.
 type commandLine struct {
 	command CommandName // "" when none was named
 	help    bool        // help was asked for, and has been written
 	check   bool
+	json    bool
 	given   []given // the settings, in the order of their first appearance
 	faults  []Fault
 }
@@ -54,7 +55,7 @@ func (line *commandLine) take(ctx *kong.Context, values *recorder) error {
 	if node := ctx.Selected(); node != nil {
 		line.command = CommandName(node.Name)
 	}
-	checks := 0
+	switches := map[string]int{}
 	for _, element := range ctx.Path {
 		if element.Flag == nil {
 			continue
@@ -62,21 +63,23 @@ func (line *commandLine) take(ctx *kong.Context, values *recorder) error {
 		switch element.Flag.Name {
 		case "help":
 			line.help = true
-		case "check":
-			checks++
-			line.check = values.switches["check"]
+		case "check", "json":
+			switches[element.Flag.Name]++
 		}
 	}
 	if line.help {
 		return ctx.PrintUsage(false)
 	}
-	if checks > 1 {
-		line.faults = append(line.faults, repeated("check", checks))
+	line.check, line.json = values.switches["check"], values.switches["json"]
+	for name, times := range switches {
+		if times > 1 {
+			line.faults = append(line.faults, repeated(name, times))
+		}
 	}
 	count := map[string]int{}
 	for _, v := range values.texts {
 		count[v.name]++
-		s := findSetting(v.name)
+		s := findIn(settingsOf(line.command), v.name)
 		i := slices.IndexFunc(line.given, func(g given) bool { return g.setting == s })
 		switch {
 		case i < 0:
@@ -124,9 +127,12 @@ func misplaced(ctx *kong.Context, rest []string) (Fault, int) {
 	where := "flag " + flag
 	name, long := strings.CutPrefix(flag, "--")
 	if long && slices.Contains(names, name) {
-		s := findSetting(name)
+		var s *setting
+		if node != nil {
+			s = findIn(settingsOf(CommandName(node.Name)), name)
+		}
 		switch {
-		case s == nil || s.flagOnly: // --help, --check
+		case s == nil || s.flagOnly: // --help, --check, --json
 			return Fault{Where: where, Problem: fmt.Sprintf("%s, expected no value", quote(arg))}, 1
 		default:
 			return Fault{Where: where, Problem: "has no value, expected " + s.expected}, 1
@@ -184,13 +190,13 @@ func (r *recorder) Decode(ctx *kong.DecodeContext, _ reflect.Value) error {
 	return nil
 }
 
-// switchRecorder is the kong.Mapper of --check.
+// switchRecorder is the kong.Mapper of --check and --json.
 type switchRecorder struct{ *recorder }
 
 // IsBool tells kong that the flag needs no value (kong.BoolMapper).
 func (switchRecorder) IsBool() bool { return true }
 
-// Decode takes the flag, alone or as --check=true or --check=false (kong.Mapper).
+// Decode takes the flag, alone or with =true or =false (kong.Mapper).
 func (r switchRecorder) Decode(ctx *kong.DecodeContext, _ reflect.Value) error {
 	on := true
 	if token := ctx.Scan.Peek(); token.Type == kong.FlagValueToken {
@@ -209,15 +215,6 @@ func (r switchRecorder) Decode(ctx *kong.DecodeContext, _ reflect.Value) error {
 
 // newParser makes the grammar of the command line from the table of settings.
 func newParser(values *recorder, stdout io.Writer) (*kong.Kong, error) {
-	fields := make([]reflect.StructField, len(settings))
-	for i, s := range settings {
-		fields[i] = reflect.StructField{Name: fmt.Sprintf("Setting%d", i), Type: reflect.TypeFor[string]()}
-		mapper := "text"
-		if s.flagOnly {
-			mapper = "switch"
-		}
-		fields[i].Tag = reflect.StructTag(fmt.Sprintf("name:%q type:%q", s.name, mapper))
-	}
 	return kong.New(&struct{}{},
 		kong.Name("mqgate"),
 		kong.Description(helpIntro),
@@ -226,10 +223,26 @@ func newParser(values *recorder, stdout io.Writer) (*kong.Kong, error) {
 		kong.NamedMapper("text", values),
 		kong.NamedMapper("switch", switchRecorder{values}),
 		kong.DynamicCommand(string(CommandServe), "Run the gateway until SIGTERM or SIGINT drains it.", "",
-			reflect.New(reflect.StructOf(fields)).Interface()),
+			grammar(settings)),
+		kong.DynamicCommand(string(CommandDoctor), "Say how many connections this machine will hold, and what stops it.", "",
+			grammar(doctorSettings)),
 		kong.DynamicCommand(string(CommandVersion), "Print the version, that of Go, and the commit.", "", &struct{}{}),
 		kong.PostBuild(describe),
 	)
+}
+
+// grammar makes the struct from whose tags kong reads the flags of a table.
+func grammar(table []setting) any {
+	fields := make([]reflect.StructField, len(table))
+	for i, s := range table {
+		fields[i] = reflect.StructField{Name: fmt.Sprintf("Setting%d", i), Type: reflect.TypeFor[string]()}
+		mapper := "text"
+		if s.flagOnly {
+			mapper = "switch"
+		}
+		fields[i].Tag = reflect.StructTag(fmt.Sprintf("name:%q type:%q", s.name, mapper))
+	}
+	return reflect.New(reflect.StructOf(fields)).Interface()
 }
 
 // describe puts the texts into kong's model. They do not go through struct tags, where quotes would need escapes.
@@ -237,12 +250,15 @@ func describe(k *kong.Kong) error {
 	k.Model.HelpFlag.Help = "Show this help and exit."
 	k.Model.HelpFlag.Group = &kong.Group{Key: groupGeneral, Title: groupGeneral}
 	for _, node := range k.Model.Children {
-		if node.Name != string(CommandServe) {
-			continue
+		switch CommandName(node.Name) {
+		case CommandServe:
+			node.Detail = helpServe
+		case CommandDoctor:
+			node.Detail = helpDoctor
+		case CommandVersion, CommandHelp:
 		}
-		node.Detail = helpServe
 		for _, flag := range node.Flags {
-			s := findSetting(flag.Name)
+			s := findIn(settingsOf(CommandName(node.Name)), flag.Name)
 			flag.Help = s.doc
 			flag.PlaceHolder = s.placeholder
 			flag.Group = &kong.Group{Key: s.group, Title: s.group}

@@ -27,6 +27,8 @@ type CommandName string
 const (
 	// CommandServe runs the server, or only checks its configuration: see Command.Check.
 	CommandServe CommandName = "serve"
+	// CommandDoctor says how many connections this machine will hold, and what stops it.
+	CommandDoctor CommandName = "doctor"
 	// CommandVersion prints the version.
 	CommandVersion CommandName = "version"
 	// CommandHelp has been carried out already: Parse wrote the help.
@@ -38,6 +40,8 @@ type Command struct {
 	Name CommandName
 	// Serve is the configuration of CommandServe and nil for the others.
 	Serve *Serve
+	// Doctor is what CommandDoctor shall examine and nil for the others.
+	Doctor *Doctor
 	// Check asks for the listing of the configuration (Serve.WriteReport) instead of a server.
 	Check bool
 }
@@ -48,6 +52,9 @@ type System struct {
 	OpenFiles uint64
 	// CPUs is the number of loops that --loops=0 stands for: GOMAXPROCS.
 	CPUs int
+	// Memory is what this process may take at most: the limit of its cgroup, or the machine's memory [bytes]; 0 when it
+	// is not known.
+	Memory uint64
 	// Somaxconn is the kernel's cap on --backlog; 0 when it is not known.
 	Somaxconn int
 }
@@ -67,6 +74,23 @@ type ProxyProtocol string
 const (
 	ProxyProtocolOff ProxyProtocol = "off"
 	ProxyProtocolOn  ProxyProtocol = "on" // every connection does, version 1 or 2
+)
+
+// Compression is what is agreed to when a client offers permessage-deflate (RFC 7692).
+type Compression string
+
+const (
+	CompressionOff      Compression = "off"
+	CompressionShared   Compression = "shared"   // no context takeover
+	CompressionTakeover Compression = "takeover" // context takeover in both directions
+)
+
+// FDTables says whose table the descriptors of connections are in.
+type FDTables string
+
+const (
+	FDTablesShared  FDTables = "shared"   // the process's
+	FDTablesPerLoop FDTables = "per-loop" // one of each loop's own, with a limit of its own
 )
 
 // Auth says what pcast.Authenticate demands of a token.
@@ -94,6 +118,8 @@ type Serve struct {
 	EchoPath string    // path of the echo endpoint, "" when there is none; differs from Path
 	Backlog  int       // connections that the kernel keeps for each listener until they are accepted
 	Loops    int       // reactors; 0 has been replaced by GOMAXPROCS
+	FDTables FDTables  // where their descriptors are
+	Takeover string    // path of the unix socket over which the next process takes the listeners; "": off
 
 	// Admin HTTP.
 	Admin          *Address // nil: no admin interface
@@ -114,7 +140,9 @@ type Serve struct {
 	MaxMessageBytes          Size    // a larger message closes its connection with 1009 (L1.6)
 	MaxPendingBytes          Size    // more waiting for one connection closes it (L8.3); above MaxMessageBytes
 	MaxRequestsPerConnection int     // in flight; one more fails (L3.3)
-	OpenFiles                uint64  // what RLIMIT_NOFILE allows; not a setting
+	MaxMessagesPerSecond     int     // of one connection; 0: no limit
+	MemoryLimit              Size    // L8.6; auto has been replaced by what there is; 0: no limit
+	OpenFiles                uint64  // what RLIMIT_NOFILE allows one descriptor table; not a setting. See AllOpenFiles
 
 	// Timeouts.
 	HandshakeTimeout     time.Duration // L2.7
@@ -131,6 +159,10 @@ type Serve struct {
 	DrainDelay   time.Duration
 	DrainSpread  time.Duration
 	DrainTimeout time.Duration
+
+	// Compression of messages; those shorter than CompressionMinSize are sent as they are.
+	Compression        Compression
+	CompressionMinSize Size
 
 	// Rooms and authentication.
 	Auth                   Auth
@@ -204,6 +236,12 @@ func Parse(args, env []string, system System, stdout io.Writer) (*Command, error
 			return nil, faults
 		}
 		return &Command{Name: CommandServe, Serve: serve, Check: line.check}, nil
+	case CommandDoctor:
+		doctor := parseDoctor(line, system, faults)
+		if faults.any() {
+			return nil, faults
+		}
+		return &Command{Name: CommandDoctor, Doctor: doctor}, nil
 	case CommandVersion:
 		if faults.any() {
 			return nil, faults

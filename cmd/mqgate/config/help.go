@@ -35,6 +35,10 @@ Examples:
 
 Exit status: 0 drained, or the check passed; 1 failed while running; 2 wrong flags or configuration.`
 
+const helpDoctor = `Limits of the kernel, of this process and of memory are compared with what the connections need; beside each that is short stands the command that changes it. docs/tuning.md explains them.
+
+Exit status: 0 the connections fit; 1 they do not; 2 wrong flags.`
+
 // printHelp writes the help of the selected command (kong.HelpPrinter).
 func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 	w := &helpWriter{}
@@ -116,8 +120,8 @@ func (w *helpWriter) flags(node *kong.Node) {
 		w.line(title + ":")
 		for _, flag := range byGroup[title] {
 			text := []string{flag.Help}
-			if s := findSetting(flag.Name); s != nil && !s.flagOnly {
-				text = append(text, flagFoot(s))
+			if s := findIn(settingsOf(CommandName(node.Name)), flag.Name); s != nil && !s.flagOnly {
+				text = append(text, flagFoot(s, node.Name == string(CommandServe)))
 			}
 			w.columns(flagHead(flag), widest, text...)
 		}
@@ -139,8 +143,8 @@ func flagHead(flag *kong.Flag) string {
 	return head
 }
 
-// flagFoot returns the last line about a setting: default, range, environment variable.
-func flagFoot(s *setting) string {
+// flagFoot returns the last line about a setting: default, range, and the environment variable where one is read.
+func flagFoot(s *setting, env bool) string {
 	foot := "[default " + s.def
 	if s.def == "" {
 		foot = "[default empty"
@@ -148,5 +152,8 @@ func flagFoot(s *setting) string {
 	if s.rangeDoc != "" {
 		foot += "; " + s.rangeDoc
 	}
-	return foot + "; $" + s.env() + "]"
+	if env {
+		foot += "; $" + s.env()
+	}
+	return foot + "]"
 }

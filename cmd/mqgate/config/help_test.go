@@ -32,6 +32,7 @@ func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
 		"help.txt":         {"--help"},
 		"help-serve.txt":   {"serve", "--help"},
+		"help-doctor.txt":  {"doctor", "--help"},
 		"help-version.txt": {"version", "--help"},
 	} {
 		var help bytes.Buffer
@@ -61,8 +62,8 @@ func TestHelpIsComplete(t *testing.T) {
 				t.Errorf("--%s: the help lacks %q", s.name, part)
 			}
 		}
-		if !s.flagOnly && !strings.Contains(words, flagFoot(s)) {
-			t.Errorf("--%s: the help lacks %q", s.name, flagFoot(s))
+		if !s.flagOnly && !strings.Contains(words, flagFoot(s, true)) {
+			t.Errorf("--%s: the help lacks %q", s.name, flagFoot(s, true))
 		}
 	}
 }

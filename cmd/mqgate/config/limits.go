@@ -21,8 +21,19 @@ const (
 	// maxPerSecond [per second] bounds rates; above it they limit nothing.
 	maxPerSecond = 1_000_000
 
+	// minMemoryLimit and maxMemoryLimit bound --memory-limit. An idle gateway takes some 10 MiB.
+	minMemoryLimit = 32 * MiB
+	maxMemoryLimit = 16 << 10 * GiB
+
+	// autoMemory is the part of the memory there is that --memory-limit=auto takes.
+	autoMemory Percent = 75
+
 	// maxPathBytes [bytes] of --path and --echo-path: far below the 8 KiB that a whole upgrade request may take.
 	maxPathBytes = 256
+
+	// maxSocketPathBytes [bytes] of --takeover: the kernel takes 107 (unix(7)), of which 11 are for the process number
+	// that stands behind it while the socket is being made.
+	maxSocketPathBytes = 96
 
 	// maxMetaHeaders [headers] and maxMetaHeaderBytes [bytes per name]: each is looked for in every upgrade request.
 	maxMetaHeaders     = 16
@@ -53,10 +64,26 @@ const (
 //	1/reserveFraction of all    sockets that are no open connection yet or any more: in their handshake (L2.7), refused
 //	                            (L2.6), or lingering after the close (L1.8)
 //
+// With --fd-tables=per-loop each loop has a table, and this sum:
+//
+//	reserveTable                standard streams, Go's own epoll and eventfd, the socket on which listeners are handed on,
+//	                            epoll, netpoll's eventfd and the timerfd (9), and some to spare
+//	1 × loops                   the eventfds of all loops: whoever posts to another writes to it
+//	1 × addresses               listeners
+//	1/reserveFraction of all    as above
+//	spreadDeviations × √rest    the kernel spreads connections by a hash, so that a loop has not exactly its share of n but
+//	                            one that varies, by a standard deviation of √n (binomial, many loops). One loop in 30,000
+//	                            has 4 deviations more. Its accepting pauses then (L8.4), that of the others does not.
+//
+// The process's own table holds reserveProcess, reserveAdmin, and one for each loop.
+//
 // A burst that needs more than the last line is harmless: accepting pauses until descriptors come back (L8.4).
 const (
 	reserveProcess  = 32
 	reserveAdmin    = 64
 	reservePerLoop  = 8
 	reserveFraction = 50
+
+	reserveTable     = 16
+	spreadDeviations = 4
 )

@@ -20,7 +20,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-var testSystem = System{OpenFiles: 20000, CPUs: 4, Somaxconn: 4096}
+var testSystem = System{OpenFiles: 20000, Memory: 8 << 30, CPUs: 4, Somaxconn: 4096}
 
 // parseServeArgs parses "serve" with args, an environment and, when file is not empty, a configuration file. The file is
 // called gateway.yaml in the current directory, which is a temporary one.
@@ -81,6 +81,7 @@ func TestDefaults(t *testing.T) {
 		Path:                     "/ws",
 		Backlog:                  4096,
 		Loops:                    4,
+		FDTables:                 FDTablesShared,
 		Admin:                    &admin,
 		TrustedProxies:           []string{"loopback"},
 		ProxyProtocol:            ProxyProtocolOff,
@@ -91,6 +92,7 @@ func TestDefaults(t *testing.T) {
 		MaxMessageBytes:          1 << 20,
 		MaxPendingBytes:          4 << 20,
 		MaxRequestsPerConnection: 256,
+		MemoryLimit:              6 * GiB, // 75% of 8 GiB
 		OpenFiles:                20000,
 		HandshakeTimeout:         10 * time.Second,
 		RequestTimeout:           15 * time.Second,
@@ -102,6 +104,8 @@ func TestDefaults(t *testing.T) {
 		DrainDelay:               0,
 		DrainSpread:              30 * time.Second,
 		DrainTimeout:             60 * time.Second,
+		Compression:              CompressionOff,
+		CompressionMinSize:       256,
 		Auth:                     AuthOpen,
 		MetaHeaders:              []string{"User-Agent"},
 		ReenterGrace:             10 * time.Second,
@@ -249,14 +253,14 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, got := parseServeArgs(t,
 		[]string{"--ping-intervall", "5s", "--path", "x", "--path", "y", "--check", "extra", "--max-message-bytes=1kB",
-			"--close-timeout", "-5s", "--backlog", "--auth", "jwt", "--compression=shared"},
+			"--close-timeout", "-5s", "--backlog", "--auth", "jwt", "--nats=embedded"},
 		[]string{"HOME=/root", "MQGATE_LOOPS=300", "MQGATE_PINGS=3", "MQGATE_CHECK=1", "MQGATE_PING_INTERVALL=1s"},
 		"ping-interval: 5\nloops: [1,2]\nlissten: a\nadmin:\npath: /x\npath: /y\nconfig: x\n")
 	want := []string{
 		`flag --ping-intervall: unknown flag, did you mean --ping-interval?`,
 		`command line: unexpected argument "extra", expected flags only`,
 		`flag --backlog: has no value, expected a whole number from 1 to 65535`,
-		`flag --compression: unknown flag`,
+		`flag --nats: unknown flag`,
 		`flag --path: given 2 times, expected once`,
 		`flag --path: "x" does not start with "/", expected a path that starts with / and has no query, fragment or escapes`,
 		`flag --max-message-bytes: "1kB" is not a whole number of bytes, KiB, MiB or GiB, expected a size from 1KiB to 64MiB`,
@@ -316,12 +320,12 @@ func TestCommands(t *testing.T) {
 		{args: "serve --help", command: CommandHelp},
 		{args: "serve --loops=x --bogus -h", command: CommandHelp},
 		{args: "version --help", command: CommandHelp},
-		{args: "", faults: []string{"command line: no command, expected serve or version"}},
-		{args: "worker", faults: []string{`command line: unknown command "worker", expected serve or version`}},
-		{args: "--", faults: []string{"command line: no command, expected serve or version"}},
+		{args: "", faults: []string{"command line: no command, expected serve, doctor or version"}},
+		{args: "worker", faults: []string{`command line: unknown command "worker", expected serve, doctor or version`}},
+		{args: "--", faults: []string{"command line: no command, expected serve, doctor or version"}},
 		{args: "-- x", faults: []string{
-			`command line: unexpected argument "--", expected serve or version`,
-			`command line: unknown command "x", expected serve or version`}},
+			`command line: unexpected argument "--", expected serve, doctor or version`,
+			`command line: unknown command "x", expected serve, doctor or version`}},
 		{args: "serve serve", faults: []string{`command line: unexpected argument "serve", expected flags only`}},
 		{args: "serve - -- x", faults: []string{
 			`command line: unexpected argument "-", expected flags only`,
@@ -343,8 +347,7 @@ func TestCommands(t *testing.T) {
 		{args: "serve --loops=", faults: []string{`flag --loops: "" is not a whole number, expected a whole number from 0 to 255`}},
 		{args: "serve --loops 1 --loops 2 --loops 3", faults: []string{"flag --loops: given 3 times, expected once"}},
 		// Settings of later versions are not accepted before they do something.
-		{args: "serve --compression=shared --fd-tables=shared --memory-limit 1 --nats=x", faults: []string{
-			"flag --compression: unknown flag", "flag --fd-tables: unknown flag", "flag --memory-limit: unknown flag",
+		{args: "serve --nats=x", faults: []string{
 			"flag --nats: unknown flag"}},
 	} {
 		t.Run(test.args, func(t *testing.T) {

@@ -63,11 +63,14 @@ func (s *setting) fault(o origin, err error) Fault {
 	return Fault{o.where, fmt.Sprintf("%v, expected %s", err, s.expected), o.line}
 }
 
-// findSetting returns the setting called name, or nil.
-func findSetting(name string) *setting {
-	for i := range settings {
-		if settings[i].name == name {
-			return &settings[i]
+// findSetting returns the setting of mqgate serve called name, or nil.
+func findSetting(name string) *setting { return findIn(settings, name) }
+
+// findIn returns the setting of the table called name, or nil.
+func findIn(table []setting, name string) *setting {
+	for i := range table {
+		if table[i].name == name {
+			return &table[i]
 		}
 	}
 	return nil
@@ -118,6 +121,37 @@ func size(s setting, low, high Size, field func(*Serve) *Size) setting {
 func duration(s setting, low, high time.Duration, field func(*Serve) *time.Duration) setting {
 	s.placeholder = "DURATION"
 	return numeric(s, "a duration", low, high, parseDuration, formatDuration, field)
+}
+
+// What --memory-limit says without a number.
+const (
+	memoryAuto Size = -1 // until check replaces it
+	memoryOff  Size = 0
+)
+
+// memoryLimit completes a setting whose value is a size, auto or off.
+func memoryLimit(s setting, field func(*Serve) *Size) setting {
+	words := map[string]Size{"auto": memoryAuto, "off": memoryOff}
+	text := func(v Size) string {
+		for word, meaning := range words {
+			if v == meaning {
+				return word
+			}
+		}
+		return v.String()
+	}
+	s = numeric(s, "a size", minMemoryLimit, maxMemoryLimit, parseSize, text, field)
+	s.rangeDoc += ", auto or off"
+	s.expected += ", auto or off"
+	number := s.store
+	s.store = func(serve *Serve, texts []string) error {
+		if v, ok := words[texts[0]]; ok {
+			*field(serve) = v
+			return nil
+		}
+		return number(serve, texts)
+	}
+	return s
 }
 
 // textOf completes a setting whose value is a text of some form.
@@ -242,9 +276,11 @@ func parseFileName(text string) (string, error) {
 
 // word returns the texts of the choices.
 func (h Heartbeat) word() string     { return string(h) }
+func (c Compression) word() string   { return string(c) }
 func (a Auth) word() string          { return string(a) }
 func (p ProxyProtocol) word() string { return string(p) }
 func (f LogFormat) word() string     { return string(f) }
+func (f FDTables) word() string      { return string(f) }
 
 // logLevel is a slog.Level by its lower-case name.
 type logLevel slog.Level

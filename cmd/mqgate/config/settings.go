@@ -9,16 +9,17 @@ import (
 
 // Groups of settings, in the order of the help.
 const (
-	groupListening = "Listening"
-	groupAdmin     = "Admin interface"
-	groupSource    = "Where clients come from"
-	groupLimits    = "Limits"
-	groupTimeouts  = "Timeouts"
-	groupHeartbeat = "Heartbeat"
-	groupDrain     = "Drain"
-	groupRooms     = "Rooms and authentication"
-	groupLogging   = "Logging"
-	groupGeneral   = "General"
+	groupListening   = "Listening"
+	groupAdmin       = "Admin interface"
+	groupSource      = "Where clients come from"
+	groupLimits      = "Limits"
+	groupTimeouts    = "Timeouts"
+	groupHeartbeat   = "Heartbeat"
+	groupDrain       = "Drain"
+	groupCompression = "Compression"
+	groupRooms       = "Rooms and authentication"
+	groupLogging     = "Logging"
+	groupGeneral     = "General"
 )
 
 // settings is every setting of `mqgate serve`, in the order of the help.
@@ -48,6 +49,16 @@ var settings = []setting{
 		doc: "Reactors, each with its own share of the connections. 0: one per processor " +
 			"(GOMAXPROCS, at most 255).",
 	}, 0, maxLoops, func(s *Serve) *int { return &s.Loops }),
+	choice(setting{
+		name: "fd-tables", group: groupListening, placeholder: "TABLES", def: "shared",
+		doc: "Whose descriptor table connections are in. per-loop: each loop has a thread and a table of its own, so that " +
+			"the open-file limit holds for each of the --loops and not for all together. Needs Linux 5.9.",
+	}, []FDTables{FDTablesShared, FDTablesPerLoop}, func(s *Serve) *FDTables { return &s.FDTables }),
+	textOf(setting{
+		name: "takeover", group: groupListening, placeholder: "SOCKET", def: "",
+		doc: "Path of a unix socket for restarts without a refused connection: a process started with the same path takes " +
+			"the listeners of the one that runs, which then drains. Empty: off.",
+	}, socketExpected, emptyOr(parseSocketPath), func(s *Serve) *string { return &s.Takeover }),
 
 	addressOrNone(setting{
 		name: "admin", group: groupAdmin, placeholder: "HOST:PORT", def: "127.0.0.1:9090",
@@ -120,6 +131,17 @@ var settings = []setting{
 		name: "max-requests-per-connection", group: groupLimits, def: "256",
 		doc: `Requests of one client in flight. One more is answered with mq.Error "failed".`,
 	}, 1, 65535, func(s *Serve) *int { return &s.MaxRequestsPerConnection }),
+	number(setting{
+		name: "max-messages-per-second", group: groupLimits, def: "0",
+		doc: "Messages and control frames of one client per second, as many at once. What comes too early waits, and the " +
+			"client is not read until it has had its turn. 0: no limit.",
+	}, 0, maxPerSecond, func(s *Serve) *int { return &s.MaxMessagesPerSecond }),
+	memoryLimit(setting{
+		name: "memory-limit", group: groupLimits, placeholder: "SIZE", def: "auto",
+		doc: "Memory that the process may take. From 80% of it those who make it hold most are not read, from 90% " +
+			"upgrades are refused with 503, from 95% those who hold most are closed with 1013. auto: three quarters of what " +
+			"the cgroup or the machine has; the rest is for the kernel's socket buffers. off: no limit.",
+	}, func(s *Serve) *Size { return &s.MemoryLimit }),
 
 	duration(setting{
 		name: "handshake-timeout", group: groupTimeouts, def: "10s",
@@ -168,6 +190,16 @@ var settings = []setting{
 		doc: "Time from the start of the drain until whatever is left is closed by force. At least --drain-delay and " +
 			"--drain-spread together.",
 	}, 0, 3*maxTimeout, func(s *Serve) *time.Duration { return &s.DrainTimeout }),
+
+	choice(setting{
+		name: "compression", group: groupCompression, placeholder: "MODE", def: "off",
+		doc: "permessage-deflate (RFC 7692) for clients that offer it. shared: every message by itself, no memory per " +
+			"connection. takeover: messages refer to earlier ones, up to 36 KiB per connection. off: never.",
+	}, []Compression{CompressionOff, CompressionShared, CompressionTakeover}, func(s *Serve) *Compression { return &s.Compression }),
+	size(setting{
+		name: "compression-min-size", group: groupCompression, def: "256",
+		doc: "Shortest message that is sent compressed. What does not become shorter is sent as it is in any case.",
+	}, 0, 1*MiB, func(s *Serve) *Size { return &s.CompressionMinSize }),
 
 	choice(setting{
 		name: "auth", group: groupRooms, placeholder: "MODE", def: "open",
@@ -235,4 +267,6 @@ var settings = []setting{
 const (
 	pathExpected = "a path that starts with / and has no query, fragment or escapes"
 	fileExpected = "the path of a file, or nothing"
+	// 96: maxSocketPathBytes.
+	socketExpected = "the path of a unix socket of at most 96 bytes, or nothing"
 )

@@ -32,7 +32,7 @@ func TestSources(t *testing.T) {
 		{[]string{"--proxy-protocol=on"}, func(s *Serve) []string { return []string{string(s.ProxyProtocol)} }, []string{"on"}, ""},
 		{[]string{"--proxy-protocol=v2"}, nil, nil, "expected off or on"},
 	} {
-		command, err := Parse(append([]string{"serve"}, test.args...), nil, System{OpenFiles: 20000, CPUs: 2}, io.Discard)
+		command, err := Parse(append([]string{"serve"}, test.args...), nil, System{OpenFiles: 20000, Memory: 8 << 30, CPUs: 2}, io.Discard)
 		if test.want != nil {
 			if err != nil {
 				t.Errorf("%q: %v", test.args, err)

@@ -207,6 +207,21 @@ func parseAddress(text string) (Address, error) {
 	return Address{Host: addr.Unmap(), Port: uint16(n)}, nil
 }
 
+// parseSocketPath accepts paths in the file system: an abstract address cannot be moved to another process in one step.
+func parseSocketPath(text string) (string, error) {
+	switch {
+	case strings.ContainsRune(text, 0):
+		return "", &valueError{text, "contains a zero byte"}
+	case strings.HasPrefix(text, "@"):
+		return "", &valueError{text, "is an abstract address"}
+	case strings.HasSuffix(text, "/"):
+		return "", &valueError{text, "is a folder"}
+	case len(text) > maxSocketPathBytes:
+		return "", &valueError{text, fmt.Sprintf("has %d bytes", len(text))}
+	}
+	return text, nil
+}
+
 // parsePath reads the path of an endpoint. It is compared byte by byte with what clients send, so only a path is
 // allowed that clients send unchanged: no escapes, no query, no fragment, no "." or ".." or empty segments
 // (RFC 3986 sections 3.3 and 6.2.2).

@@ -79,3 +79,58 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	s.stop(t)
 }
+
+// TestTablePerLoop has a server hold more connections than its limit of open files, each of its loops having that limit to
+// itself: all are served, and in the end nobody is left.
+func TestTablePerLoop(t *testing.T) {
+	t.Parallel()
+	const limit, clients = 128, 200
+	s := startServer(t, "--echo-path", "/echo", "--loops", "4", "--fd-tables", "per-loop", "--max-connections", "210",
+		"--heartbeat", "off")
+	if got := s.ready["open_files"]; got != 4*thisLimit(t) {
+		t.Errorf("open_files is %v, expected %v", got, 4*thisLimit(t))
+	}
+	if err := unix.Prlimit(s.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var all []*rawConn
+	for range clients {
+		c := dialRaw(t, s)
+		c.upgrade(t, "/echo")
+		all = append(all, c)
+	}
+	if n := s.metric(t, "connections_open"); n != clients {
+		t.Errorf("%v connections are open, expected %d", n, clients)
+	}
+	const echo = "\x81\x05hello"
+	for _, c := range all {
+		c.write(t, maskedFrame(0x81, "hello"))
+		got := make([]byte, len(echo))
+		if _, err := io.ReadFull(c.in, got); err != nil || string(got) != echo {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	for _, c := range all {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	s.awaitMetric(t, "connections_open", 0)
+	if paused := s.metric(t, "accept_pauses_total"); paused != 0 {
+		t.Errorf("accepting paused %v times", paused)
+	}
+	if drift := s.metric(t, "accounting_drift"); drift != 0 {
+		t.Errorf("accounting_drift is %v", drift)
+	}
+	s.stop(t)
+}
+
+// thisLimit returns the limit of open files that a child of this process has, raised as far as it goes.
+func thisLimit(t *testing.T) float64 {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	return float64(limit.Max)
+}

@@ -32,14 +32,15 @@ type node struct {
 
 // An event is something that happened at a client; which fields it has, its script tells.
 type event struct {
-	Event   string
-	Code    int
-	Reason  string
-	Message string
-	Binary  bool
-	Data    json.RawMessage
-	Body    json.RawMessage
-	Type    string
+	Event      string
+	Code       int
+	Reason     string
+	Message    string
+	Binary     bool
+	Extensions string
+	Data       json.RawMessage
+	Body       json.RawMessage
+	Type       string
 }
 
 type reply struct {

@@ -69,13 +69,35 @@ func environ() []string {
 // startServer starts mqgate serve on free ports with further flags, and returns when it listens.
 func startServer(t *testing.T, flags ...string) *server {
 	t.Helper()
-	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
-	s := &server{
-		cmd:    exec.Command(mqgateBinary(t), args...),
-		log:    newJournal[logLine](),
-		exited: make(chan struct{}),
+	s := launch(t, exec.Command(mqgateBinary(t), serveArgs(flags...)...))
+	s.awaitReady(t)
+	return s
+}
+
+// awaitReady waits until the server listens.
+func (s *server) awaitReady(t *testing.T) {
+	t.Helper()
+	line := s.awaitLog(t, "listening")
+	s.ready = line.fields
+	s.addr, _ = line.fields["addr"].(string)
+	s.admin, _ = line.fields["admin"].(string)
+	if s.addr == "" || s.admin == "" {
+		t.Fatalf("the ready line names no addresses: %s", line.text)
 	}
-	s.cmd.Env = environ()
+}
+
+// serveArgs is the command line of mqgate serve on free ports with further flags.
+func serveArgs(flags ...string) []string {
+	return append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
+}
+
+// launch starts a process of mqgate. Its environment, when it has none, is environ.
+func launch(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{cmd: cmd, log: newJournal[logLine](), exited: make(chan struct{})}
+	if cmd.Env == nil {
+		cmd.Env = environ()
+	}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -90,17 +112,9 @@ func startServer(t *testing.T, flags ...string) *server {
 		}
 		<-s.exited
 		if t.Failed() {
-			t.Logf("mqgate %s\n%s", strings.Join(args, " "), s.text.String())
+			t.Logf("%s\n%s", strings.Join(cmd.Args, " "), s.text.String())
 		}
 	})
-
-	line := s.awaitLog(t, "listening")
-	s.ready = line.fields
-	s.addr, _ = line.fields["addr"].(string)
-	s.admin, _ = line.fields["admin"].(string)
-	if s.addr == "" || s.admin == "" {
-		t.Fatalf("the ready line names no addresses: %s", line.text)
-	}
 	return s
 }
 

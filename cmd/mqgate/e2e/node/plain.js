@@ -17,7 +17,9 @@ let socket = null;
 serve({
   open({url, options}) {
     socket = new WebSocket(url, options || {});
-    socket.on('open', () => emit('open', {protocol: socket.protocol, extensions: socket.extensions}));
+    let extensions = ''; // as the server wrote them: socket.extensions has their names only
+    socket.on('upgrade', ({headers}) => { extensions = headers['sec-websocket-extensions'] || ''; });
+    socket.on('open', () => emit('open', {protocol: socket.protocol, extensions}));
     socket.on('message', (data, binary) => emit('message', {data: binary ? data : data.toString(), binary}));
     socket.on('ping', (data) => emit('ping', {data: data.toString()}));
     socket.on('pong', (data) => emit('pong', {data: data.toString()}));

@@ -1,0 +1,6 @@
+//go:build !race && !invariants
+
+package sim
+
+// slowdown divides the number of seeds in builds that check more and are slower for it.
+const slowdown = 1
