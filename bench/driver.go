@@ -52,6 +52,7 @@ type tally struct {
 	unanswered     uint64 // requests of senders, in a broadcast
 	unsent         uint64 // due and not sent, because those before them were still on their way
 	pings          uint64 // pings answered
+	compressed     uint64 // connections that agreed on compression
 	sockets        int64
 	latency        *hdrhistogram.Histogram   // [ns]; of what the scenario measures
 	slices         []*hdrhistogram.Histogram // latency, apart by slice: see stalled
@@ -258,6 +259,7 @@ func (d *driver) count(t *tally, final bool) {
 	s := d.reg.Snapshot()
 	t.pings += s.Conn.MessagesSent[conn.KindPong]
 	t.sockets += s.Sockets
+	t.compressed += s.Conn.CompressedShared + s.Conn.CompressedTakeover
 	if final {
 		t.opening.Merge(d.opening)
 	}

@@ -51,6 +51,12 @@ var metrics = []metric{
 	{"p999", unitDuration, func(r *Report) *float64 { return seconds(r.Latency.P999) }},
 	{"max", unitDuration, func(r *Report) *float64 { return seconds(r.Latency.Max) }},
 	{"opened", unitCount, func(r *Report) *float64 { return number(r.Opened) }},
+	{"compressed", unitCount, func(r *Report) *float64 {
+		if r.Compressed == nil {
+			return nil
+		}
+		return number(*r.Compressed)
+	}},
 	{"failed", unitCount, func(r *Report) *float64 { return number(r.Failed) }},
 	{"lost", unitCount, func(r *Report) *float64 { return number(r.Lost) }},
 	{"wrong", unitCount, func(r *Report) *float64 { return number(r.Wrong) }},

@@ -9,6 +9,7 @@ const (
 	MinDuration, MaxDuration       = 100 * time.Millisecond, 24 * time.Hour
 	MinWarmup, MaxWarmup           = 0, 10 * time.Minute
 	MinPayload, MaxPayload         = minMessage, 16 << 20 // [bytes]
+	MinCompress                    = 0                    // [bytes]
 	MinDepth, MaxDepth             = 1, 1024              // messages in flight per connection
 	MinLoops, MaxLoops             = 1, 255
 	MaxSources                     = 4096      // addresses

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/frame/deflate"
 	"go.uber.org/goleak"
 )
 
@@ -27,6 +29,8 @@ type echoServer struct {
 	write     time.Duration // WriteTimeout; 0: 10 s, with short 1 s
 	pending   int           // MaxPending; 0: 4 MiB
 	meta      []string      // MetaHeaders
+
+	compression deflate.Mode
 
 	server *conn.Server
 
@@ -62,6 +66,7 @@ func (s *echoServer) serve(t *testing.T) {
 		Role: frame.RoleServer, Endpoints: []conn.Endpoint{{Path: "/echo", Handler: s, MaxMessage: 1 << 20}},
 		HandshakeTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second,
 		PingInterval: s.ping, MaxPending: cmp.Or(s.pending, 4<<20), MetaHeaders: s.meta,
+		Compression: handshake.Compression{Mode: s.compression, WindowBits: deflate.MaxWindowBits},
 	}
 	if s.short {
 		cfg.HandshakeTimeout, cfg.CloseTimeout, cfg.WriteTimeout = 4*time.Second, time.Second/2, time.Second

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqgate/mqgate/conn/handshake"
+	"github.com/mqgate/mqgate/frame/deflate"
 )
 
 // Options say what to do. The zero values of counts and times are out of range but where noted; the command line fills
@@ -23,6 +24,9 @@ type Options struct {
 	Depth       int           // echo: messages in flight per connection
 	Sizes       Sizes         // a distribution of sizes instead of Payload, which then is the largest; the zero value: none
 	Text        bool          // text messages instead of binary ones; of MQ: base64 in them
+
+	Compression deflate.Mode // permessage-deflate, offered in the upgrade
+	CompressMin int          // shorter messages go out as they are [bytes]
 
 	Subprotocol string             // asked for in the upgrade, a list; empty: none
 	Header      []handshake.Header // further headers of the upgrade

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/mqgate/mqgate/frame/deflate"
 )
 
 // Report is what a run found. Its JSON form is for scripts and dashboards: the keys stay. What was not measured is null.
@@ -55,12 +56,14 @@ type Report struct {
 	Expect         []Outcome `json:"expect"`
 
 	// PayloadSizes is the distribution of sizes, when there is one; PayloadBytes is then the largest.
-	PayloadSizes string           `json:"payload_sizes,omitempty"`
-	Late         *uint64          `json:"late,omitempty"` // of request: answers after --answer-timeout
-	RequestType  string           `json:"request_type,omitempty"`
-	Broadcast    *BroadcastReport `json:"broadcast,omitempty"`
-	Heartbeat    *HeartbeatReport `json:"heartbeat,omitempty"`
-	Ramp         *RampReport      `json:"ramp,omitempty"`
+	PayloadSizes string `json:"payload_sizes,omitempty"`
+	// Compressed is the connections that agreed on permessage-deflate, when it was offered.
+	Compressed  *uint64          `json:"compressed,omitempty"`
+	Late        *uint64          `json:"late,omitempty"` // of request: answers after --answer-timeout
+	RequestType string           `json:"request_type,omitempty"`
+	Broadcast   *BroadcastReport `json:"broadcast,omitempty"`
+	Heartbeat   *HeartbeatReport `json:"heartbeat,omitempty"`
+	Ramp        *RampReport      `json:"ramp,omitempty"`
 
 	Stalled *StalledReport `json:"stalled,omitempty"` // of echo with --stalled
 
@@ -123,6 +126,9 @@ func (r *run) report(interrupted bool) *Report {
 	p.series, p.hist, p.PayloadSizes = r.series, t.latency, o.Sizes.String()
 	if o.Scenario == scenarioRequest || o.Scenario == scenarioRamp && o.RampOf == scenarioRequest {
 		p.Late, p.RequestType = &t.late, o.RequestType
+	}
+	if o.Compression != deflate.Off {
+		p.Compressed = &t.compressed
 	}
 	p.Lost = p.LostConnections + p.LostMessages
 	if o.Scenario == scenarioConnect {
@@ -234,6 +240,9 @@ func (p *Report) WriteText(w io.Writer) error {
 		p.Churn.write(line, p.OpenSeconds, p.RatePerSecond)
 	} else {
 		line("connections", "%d of %d opened in %.1f s, %d failed, %d lost", p.Opened, p.Connections, p.OpenSeconds, p.Failed, p.LostConnections)
+	}
+	if p.Compressed != nil {
+		line("compression", "agreed with %d of %d connections", *p.Compressed, p.Opened)
 	}
 	for _, text := range byCount(p.Failures) {
 		line("", "  %d failed: %s", p.Failures[text], text)

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
+	"github.com/mqgate/mqgate/frame/deflate"
 	"github.com/mqgate/mqgate/mq/wire"
 )
 
@@ -188,6 +190,7 @@ func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
 	cfg := &conn.Config{
 		Role: frame.RoleClient, Heartbeat: conn.HeartbeatOff, PingInterval: time.Minute, // none is sent
 		HandshakeTimeout: handshakeTimeout, CloseTimeout: closeTimeout, WriteTimeout: writeTimeout,
+		Compression: handshake.Compression{Mode: o.Compression, WindowBits: deflate.MaxWindowBits}, CompressMin: o.CompressMin,
 	}
 	limit := max(size, minMessageLimit, o.Members*memberBytes)
 	if o.Scenario == scenarioRequest || o.Scenario == scenarioBroadcast || o.Scenario == scenarioRamp {
