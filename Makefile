@@ -88,12 +88,18 @@ $(PEER_DEPS): $(PEER_NODE)/package.json $(PEER_NODE)/package-lock.json $(PEER_NO
 	cd $(PEER_NODE) && $(NPM) ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+# The least that a process can do to accept, in C: what the opening of connections is compared with.
+bin/accept: bench/peers/accept/accept.c
+	@mkdir -p bin
+	$(CC) -O2 -Wall -Wextra -Werror -pthread -o $@ $<
+
 .PHONY: peers-test
-peers-test: build peers ## each server to compare with: vet, tests, 100 connections that echo both kinds of messages
+peers-test: build peers bin/accept ## each server to compare with: vet, tests, 100 connections that echo both kinds of messages
 	cd bench/peers && $(GO) vet ./... && $(GO) test ./...
 	staticcheck=$$($(GO) tool -n staticcheck) && cd bench/peers && $$staticcheck ./...
 	bin/mqgate-bench compare echo --connections 100 --rounds 1 --warmup 0s --duration 200ms $(PEER_FLAGS)
 	bin/mqgate-bench compare echo --connections 100 --rounds 1 --warmup 0s --duration 200ms --kind text --payload 20000 $(PEER_FLAGS)
+	bin/mqgate-bench compare connect --path /ws --connections 1000 --loops 3 --fd-tables per-loop --rounds 1 --duration 200ms $(call ACCEPT_FLAGS,3)
 
 .PHONY: bench
 bench: build peers ## the comparison of docs/benchmarks.md: ROUNDS (3) of BENCH_TIME (5s), a quarter of an hour on a quiet machine
@@ -103,6 +109,18 @@ bench: build peers ## the comparison of docs/benchmarks.md: ROUNDS (3) of BENCH_
 		--json bin/bench-echo-16k.json --markdown docs/benchmarks.md#echo-16k $(PEER_FLAGS)
 	bin/mqgate-bench compare connect --path /ws --connections 10000 --duration $(BENCH_TIME) --rounds $(ROUNDS) \
 		--json bin/bench-idle.json --markdown docs/benchmarks.md#idle $(PEER_FLAGS)
+
+# So many connections on one server process, beside a bare epoll accept: loops and threads with a descriptor table each,
+# since no process here may have more than 20,000 open files in one table. What is held is held for HOLD.
+CONNECTIONS ?= 1000000
+LOOPS       ?= 60
+HOLD        ?= 60s
+ACCEPT_FLAGS = --peer 'mqgate=bin/mqgate serve --listen 127.0.0.1:0 --admin= --fd-tables per-loop --loops $(1)' \
+	--peer 'accept=bin/accept --threads $(1) --tables'
+.PHONY: million
+million: build bin/accept ## CONNECTIONS (1000000) on one mqgate, and on a bare epoll accept in C; a quarter of an hour, 8 GiB of memory
+	bench/million.sh bin/mqgate-bench compare connect --path /ws --connections $(CONNECTIONS) --loops $(LOOPS) --fd-tables per-loop --duration $(HOLD) \
+		--rounds 1 --json bin/million.json --markdown docs/benchmarks.md#million $(call ACCEPT_FLAGS,$(LOOPS))
 
 # Least of COUNT runs of each; docs/frames.md says how to read it.
 COUNT ?= 6

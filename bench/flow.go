@@ -287,7 +287,8 @@ func (t *traffic) run(ctx context.Context) {
 	var stop atomic.Bool
 	for i, d := range r.drivers {
 		f := t.flows[i]
-		if f.n == 0 {
+		if f.n == 0 { // nobody sends here, but what the others send may arrive here
+			d.loop.Do(func() { f.from, f.to = from, to })
 			continue
 		}
 		// The loops take turns: shifted by the time between two messages of the whole run.

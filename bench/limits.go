@@ -89,8 +89,9 @@ const (
 	closeTimeout     = 5 * time.Second
 	writeTimeout     = 30 * time.Second
 
-	// closeGrace bounds closing all connections.
+	// closeGrace and closePace bound the time for closing n connections: closeGrace, plus n at closePace.
 	closeGrace = 30 * time.Second
+	closePace  = 2000 // [per second]
 
 	// settleStep, settleSame and settleLimit: the server's memory has settled when it has not changed by more than
 	// settleBytes over settleSame readings, settleStep apart; settleLimit ends the waiting.

@@ -3,7 +3,9 @@ package bench
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,7 +17,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if where := os.Getenv(fanoutEnv); where != "" {
+		if err := runMembers(where); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // echoServer is a server that echoes, or does what misbehave says instead. All its methods but the handler's may be
 // called from the test.

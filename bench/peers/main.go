@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -21,8 +22,11 @@ type peer struct {
 	serve func(addr string, ready func(net.Addr)) error
 }
 
+// pingInterval is for the floor.
+var pingInterval = new(time.Duration)
+
 var peers = []peer{
-	{"floor", serveFloor},
+	{"floor", func(addr string, ready func(net.Addr)) error { return serveFloor(addr, *pingInterval, ready) }},
 	{"gorilla", serveGorilla},
 	{"coder", serveCoder},
 	{"gws", serveGWS},
@@ -37,7 +41,7 @@ func main() {
 		names = append(names, p.name)
 	}
 	usage := func(fault string) {
-		fmt.Fprintf(os.Stderr, "peers: %s\nusage: peers %s [--listen HOST:PORT]\n", fault, strings.Join(names, "|"))
+		fmt.Fprintf(os.Stderr, "peers: %s\nusage: peers %s [--listen HOST:PORT]; floor: [--ping-interval TIME]\n", fault, strings.Join(names, "|"))
 		os.Exit(2)
 	}
 	if len(os.Args) < 2 {
@@ -49,7 +53,13 @@ func main() {
 	}
 	flags := flag.NewFlagSet("peers "+names[i], flag.ExitOnError)
 	listen := flags.String("listen", "127.0.0.1:0", "address to listen on; port 0 picks one")
+	if names[i] == "floor" {
+		flags.DurationVar(pingInterval, "ping-interval", 0, "send pings instead of echoes, to every connection at this interval")
+	}
 	_ = flags.Parse(os.Args[2:]) // ExitOnError
+	if *pingInterval < 0 {
+		usage(fmt.Sprintf("--ping-interval: %v is negative", *pingInterval))
+	}
 	if flags.NArg() > 0 {
 		usage(fmt.Sprintf("unexpected argument %q", flags.Arg(0)))
 	}

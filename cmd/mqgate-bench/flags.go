@@ -61,7 +61,7 @@ var flags = []flag{
 		}},
 	{name: "sources", group: groupTarget, placeholder: "LIST", list: true,
 		doc: "Source addresses, as addresses and prefixes with commas: 127.0.0.1,127.0.1.0/24. Each has its own 28,000 or so ports " +
-			"to connect from. Automatic for a target on 127.0.0.0/8: 127.0.0.1 and following, 20,000 connections each.",
+			"to connect from; beyond half of them connect(2) becomes slow. Automatic for a target on 127.0.0.0/8: 127.0.0.1 and following, 10,000 connections each.",
 		set: func(c *command, text string) error {
 			list, err := bench.ParseSources(text)
 			for _, a := range list {

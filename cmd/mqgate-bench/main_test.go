@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	goflag "flag"
 	"io"
 	"net/netip"
 	"os"
@@ -139,6 +140,46 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(b.String(), "\n  --"+f.name+"="+f.placeholder) {
 			t.Errorf("--%s is missing", f.name)
 		}
+	}
+}
+
+var update = goflag.Bool("update", false, "write the flags into docs/bench.md")
+
+// docs/bench.md ends with the flags as the help has them.
+func TestDocumented(t *testing.T) {
+	var b bytes.Buffer
+	if err := printHelp(&b); err != nil {
+		t.Fatal(err)
+	}
+	const first, heading, page = "\nTarget:\n", "\n## Flags\n\n", "../../docs/bench.md"
+	_, help, found := strings.Cut(b.String(), first)
+	help, _, foundEnd := strings.Cut(help, "\nExamples:")
+	if !found || !foundEnd {
+		t.Fatalf("the help has no Target or no Examples:\n%s", &b)
+	}
+	var want strings.Builder
+	for line := range strings.Lines("Target:\n" + help) {
+		if line != "\n" {
+			want.WriteString("    ")
+		}
+		want.WriteString(line)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, have, found := strings.Cut(string(text), heading)
+	if !found {
+		t.Fatalf("%s has no section of flags", page)
+	}
+	if have == want.String() {
+		return
+	}
+	if !*update {
+		t.Fatalf("the flags of %s are not those of the help: go test ./cmd/mqgate-bench -update", page)
+	}
+	if err := os.WriteFile(page, []byte(head+heading+want.String()), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

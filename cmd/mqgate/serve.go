@@ -19,6 +19,7 @@ import (
 	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
 	"github.com/mqgate/mqgate/frame/deflate"
+	"github.com/mqgate/mqgate/loop"
 	"github.com/mqgate/mqgate/mq"
 	"github.com/mqgate/mqgate/mq/rooms"
 )
@@ -92,8 +93,12 @@ func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway
 		return nil, err
 	}
 	g.limiter = connections.PerAddress
+	tablePerLoop := cfg.FDTables == config.FDTablesPerLoop
+	if tablePerLoop {
+		loop.RaiseProcs(cfg.Loops)
+	}
 	g.server, err = conn.NewServer(connections, conn.ServerConfig{
-		Loops: cfg.Loops, TablePerLoop: cfg.FDTables == config.FDTablesPerLoop, Log: log, Lost: g.loopLost,
+		Loops: cfg.Loops, TablePerLoop: tablePerLoop, Log: log, Lost: g.loopLost,
 		Attach: func(_ int, r *conn.Registry) { g.mq.Attach(r) },
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/bits"
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
 )
@@ -99,6 +100,9 @@ func sysctl(name, value string) []string {
 	}
 }
 
+// powerOf2 returns the least power of two that is not below n.
+func powerOf2(n int64) int64 { return 1 << bits.Len64(uint64(n-1)) }
+
 func quoted(value string) string {
 	for _, r := range value {
 		if r == ' ' {
@@ -181,6 +185,10 @@ func (e *examination) network() {
 		e.report.Checks = append(e.report.Checks, Check{Name: "net.netfilter.nf_conntrack_max", Verdict: OK,
 			Unit: "connections", Note: "not loaded: connections are not tracked"})
 	}
+	buckets, known := e.sysctl("net.ipv4.tcp_ehash_entries", 0)
+	e.add(Check{Name: "net.ipv4.tcp_ehash_entries", Present: max(buckets, -buckets), // below 0: the machine's, in a network namespace without its own
+		Needed: e.want, Unit: "buckets", Note: "to find a packet's connection in: fewer make every packet slower"}, known,
+		fmt.Sprintf("the kernel's command line, for the next boot: thash_entries=%d", powerOf2(e.want)))
 	e.setting("net.ipv4.tcp_max_tw_buckets", min(e.want, maxTimeWait), "connections", "just closed, in TIME_WAIT", nil)
 	e.setting("net.ipv4.tcp_tw_reuse", 1, "",
 		"matters to a proxy or load generator on this machine: 1 or 2", nil)

@@ -24,6 +24,7 @@ var files = map[string]string{
 	"proc/sys/fs/file-nr":                       "3744\t0\t2466170\n",
 	"proc/sys/fs/file-max":                      "2466170\n",
 	"proc/sys/fs/epoll/max_user_watches":        "5491511\n",
+	"proc/sys/net/ipv4/tcp_ehash_entries":       "262144\n",
 	"proc/sys/net/ipv4/tcp_mem":                 "287898\t383867\t575796\n",
 	"proc/sys/net/core/somaxconn":               "4096\n",
 	"proc/sys/net/core/netdev_max_backlog":      "1000\n",
@@ -74,6 +75,7 @@ var cases = []struct {
 	{"per-loop", tree(nil), ask(30_000, config.FDTablesPerLoop, 20_000), 34_583, "open files", true},
 	{"tuned", tree(map[string]string{
 		"proc/sys/fs/nr_open":                     "2000000",
+		"proc/sys/net/ipv4/tcp_ehash_entries":     "-1048576", // in a network namespace
 		"proc/sys/net/netfilter/nf_conntrack_max": "1200000",
 		"proc/sys/net/core/netdev_max_backlog":    "4096",
 		"proc/sys/net/ipv4/tcp_max_syn_backlog":   "4096",

@@ -24,7 +24,6 @@ func chromium(t *testing.T) string {
 // startBrowser opens page.js, served from an origin of its own, in a new headless Chromium.
 func startBrowser(t *testing.T, name string) *node {
 	t.Helper()
-	program := chromium(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /page.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, nodeDir+"/page.js") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -33,7 +32,14 @@ func startBrowser(t *testing.T, name string) *node {
 			t.Error(err)
 		}
 	})
-	site := httptest.NewServer(mux)
+	return openBrowser(t, name, mux)
+}
+
+// openBrowser opens the root of a site of its own in a new headless Chromium.
+func openBrowser(t *testing.T, name string, pages http.Handler) *node {
+	t.Helper()
+	program := chromium(t)
+	site := httptest.NewServer(pages)
 	t.Cleanup(site.Close)
 	n := startNode(t, name, "browser.js")
 	t.Logf("Chromium %s", n.call(t, "start", map[string]any{"browser": program, "page": site.URL}))
