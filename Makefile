@@ -16,8 +16,9 @@ ARGS     ?=
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 BUILD    := $(GO) build -trimpath -ldflags '-X main.version=$(VERSION) -X github.com/mqgate/mqgate/bench.linked=$(VERSION)'
 
-E2E_NODE := cmd/mqgate/e2e/node
-E2E_DEPS := $(E2E_NODE)/node_modules/.installed
+# Folders of tests that need packages of npm.
+NODE_TESTS := cmd/mqgate/e2e/node mq/nats/worker/node
+E2E_DEPS   := $(NODE_TESTS:=/node_modules/.installed)
 
 .DEFAULT_GOAL := help
 
@@ -143,10 +144,10 @@ lint: ## gofmt, go vet, staticcheck; with and without the tag invariants
 .PHONY: e2e-deps
 e2e-deps: $(E2E_DEPS) ## the npm clients of the end-to-end test, when missing or stale
 
-$(E2E_DEPS): $(E2E_NODE)/package.json $(E2E_NODE)/package-lock.json $(E2E_NODE)/.npmrc
-	cd $(E2E_NODE) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+$(E2E_DEPS): %/node_modules/.installed: %/package.json %/package-lock.json %/.npmrc
+	cd $* && $(NPM) ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin $(E2E_NODE)/node_modules $(PEER_NODE)/node_modules
+	rm -rf bin $(NODE_TESTS:=/node_modules) $(PEER_NODE)/node_modules

@@ -25,9 +25,10 @@ type Config struct {
 // Gateway is the MQ protocol over the connections of one process: their conn.Handler, and the Clients of its Worker. It
 // has one shard per loop; a connection's state is in the shard of its loop and touched only there.
 type Gateway struct {
-	cfg    Config
-	server Finder
-	shards []*shard
+	cfg      Config
+	server   Finder
+	shards   []*shard
+	interest *interest // nil: the worker does not want to know
 }
 
 // Finder finds connections by id: *conn.Server, or a stand-in in tests.
@@ -56,6 +57,9 @@ func New(cfg Config, loops int) (*Gateway, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{cfg: cfg, shards: make([]*shard, loops)}
+	if w, ok := cfg.Worker.(InterestedWorker); ok {
+		g.interest = newInterest(w)
+	}
 	return g, errors.Join(errs...)
 }
 

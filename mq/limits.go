@@ -33,6 +33,10 @@ const (
 	// maxKeptAnswer bounds what an answer on its way from a worker keeps of its buffers for the next one [bytes].
 	maxKeptAnswer = 64 << 10
 
+	// interestParts is into how many parts, with a lock each, the rooms with subscribers are divided for a worker that
+	// wants to know of them: more than a machine has loops that subscribe at the same moment.
+	interestParts = 64
+
 	// warnEvery is the time between two log lines about the same kind of dropped message (L3.1), about requests that the
 	// worker failed, and about its panics, per loop: a client can cause as many as it likes.
 	warnEvery = time.Second

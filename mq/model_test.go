@@ -2,6 +2,7 @@ package mq
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -93,8 +94,9 @@ func TestSubscriptionsModel(t *testing.T) {
 	for seed := range seeds(30) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 8))
-			s := newSim(t, 1+int(seed)%3)
-			m := &model{sim: s, rng: rng, sets: map[Topic]map[*peer]bool{}, expected: map[*peer][]string{}, closing: map[*peer]bool{}}
+			var w *interestedScript
+			s := newSim(t, 1+int(seed)%3, withInterest(t, &w))
+			m := &model{sim: s, interest: w, rng: rng, sets: map[Topic]map[*peer]bool{}, expected: map[*peer][]string{}, closing: map[*peer]bool{}}
 			s.w.process = m.process
 			for range 400 {
 				m.step()
@@ -107,6 +109,7 @@ func TestSubscriptionsModel(t *testing.T) {
 // model is the naive truth.
 type model struct {
 	*sim
+	interest *interestedScript
 	rng      *rand.Rand
 	peers    []*peer
 	sets     map[Topic]map[*peer]bool
@@ -256,8 +259,15 @@ func (m *model) settle() {
 		m.consistent()
 	}
 	var kinds [2]int64
+	rooms := map[string]bool{}
 	for topic, set := range m.sets {
 		kinds[topic.Kind] += int64(len(set))
+		if len(set) > 0 {
+			rooms[topic.Room] = true
+		}
+	}
+	if !maps.Equal(rooms, m.interest.rooms) {
+		m.t.Fatalf("the worker was told of subscribers in %v, expected %v", m.interest.rooms, rooms)
 	}
 	if got := m.stats().Subscriptions; got != kinds {
 		m.t.Fatalf("%v subscriptions, expected %v", got, kinds)

@@ -23,8 +23,9 @@ type pool struct {
 	jobs    chan job
 	done    sync.WaitGroup
 
-	mu   sync.Mutex
-	ends map[conn.ID]int
+	mu       sync.Mutex
+	ends     map[conn.ID]int
+	interest []bool // in the room everybody
 }
 
 type job struct {
@@ -81,6 +82,12 @@ func (p *pool) Disconnected(d mq.Disconnect) error {
 
 func (p *pool) RoundTrip(conn.ID, time.Duration) {}
 
+func (p *pool) Interest(_ string, some bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.interest = append(p.interest, some)
+}
+
 // TestParallelWorker is L3.3 and L3.11 on real sockets and loops: requests answered from many goroutines, each answered
 // once, with its own answer, while broadcasts and server requests cross them.
 func TestParallelWorker(t *testing.T) {
@@ -135,6 +142,14 @@ func TestParallelWorker(t *testing.T) {
 		if n != 1 {
 			t.Errorf("the end of %v was told %d times", id, n)
 		}
+	}
+	for i, some := range w.interest {
+		if some != (i%2 == 0) {
+			t.Fatalf("told of subscribers: %v, expected them to come and go in turns", w.interest)
+		}
+	}
+	if n := len(w.interest); n == 0 || n%2 != 0 {
+		t.Errorf("told %d times of subscribers, expected that the last time none was left", n)
 	}
 	server.Each(func(r *conn.Registry) {
 		one := g.Stats(r.Loop())

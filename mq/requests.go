@@ -112,7 +112,7 @@ func (s *shard) process(r *Request) {
 		if p := recover(); p != nil {
 			s.panicked(p, r.Type)
 			if i := s.current.later; i != 0 {
-				s.finishPending(i, "", nil, errPanicked)
+				s.finishPending(i, "", nil, errPanicked, nil)
 			} else if !s.current.answered {
 				s.failCurrent(wire.ReasonFailed, OutcomeFailed)
 			}
@@ -248,14 +248,25 @@ type answer struct {
 	typ     []byte
 	payload []byte
 	cause   error
+	missed  []Event // with ReplySubscribing
+	done    func()  // likewise; nil: nobody waits
 }
 
 var answers = sync.Pool{New: func() any { return new(answer) }}
 
 // Complete implements Completer. Safe from any goroutine.
 func (s *shard) Complete(id uint64, typ string, payload []byte, cause error) {
+	s.complete(id, typ, payload, cause, nil, nil)
+}
+
+// CompleteSubscribing implements SubscribingCompleter. Safe from any goroutine.
+func (s *shard) CompleteSubscribing(id uint64, typ string, payload []byte, missed []Event, done func()) {
+	s.complete(id, typ, payload, nil, missed, done)
+}
+
+func (s *shard) complete(id uint64, typ string, payload []byte, cause error, missed []Event, done func()) {
 	a := answers.Get().(*answer)
-	a.s, a.id, a.cause = s, id, cause
+	a.s, a.id, a.cause, a.missed, a.done = s, id, cause, missed, done
 	a.typ = append(a.typ[:0], typ...)
 	a.payload = append(a.payload[:0], payload...)
 	s.loop.Post(a) // false: the loop has stopped, and with it the connection
@@ -266,13 +277,16 @@ func (a *answer) Run() {
 	s, i, generation := a.s, uint32(a.id), uint32(a.id>>32)
 	switch {
 	case s.pending.has(i) && s.pending.at(i).generation == generation:
-		s.finishPending(i, view(a.typ), a.payload, a.cause)
+		s.finishPending(i, view(a.typ), a.payload, a.cause, a.missed)
 	case s.pending.has(i) && s.pending.at(i).gone == generation:
 		s.drop(DropAnswerNotOpen, nil, view(a.typ)) // L3.7; what is known no more counts as late
 	default:
 		s.drop(DropLateAnswer, nil, view(a.typ))
 	}
-	a.s, a.cause = nil, nil
+	if a.done != nil {
+		s.callDone(a.done)
+	}
+	a.s, a.cause, a.missed, a.done = nil, nil, nil, nil
 	if cap(a.typ)+cap(a.payload) > maxKeptAnswer {
 		a.typ, a.payload = nil, nil
 	}
@@ -282,8 +296,14 @@ func (a *answer) Run() {
 // view returns the bytes of b as a string without a copy: good until b changes.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// finishPending answers a pending request: with a failure when cause is not nil.
-func (s *shard) finishPending(i uint32, typ string, payload []byte, cause error) {
+// callDone tells a worker that its answer has been dealt with, and survives its panic (L8.2).
+func (s *shard) callDone(done func()) {
+	defer s.survive("ReplySubscribing")
+	done()
+}
+
+// finishPending answers a pending request: with a failure when cause is not nil. missed follows an answer that subscribes.
+func (s *shard) finishPending(i uint32, typ string, payload []byte, cause error, missed []Event) {
 	p := s.pending.at(i)
 	c := s.registry.Get(p.conn)
 	if c == nil {
@@ -294,11 +314,26 @@ func (s *shard) finishPending(i uint32, typ string, payload []byte, cause error)
 		s.respondError(c, view(p.id), wire.ReasonFailed, OutcomeFailed, p.start)
 	} else if s.respond(c, view(p.id), typ, payload, p.start) == OutcomeOK {
 		if t, join, any := p.change.effect(p.room, payload); any {
-			s.apply(c, t, join) // at once: this is a task already
+			fresh := s.apply(c, t, join) // at once: this is a task already
+			if fresh || join && t.Kind == TopicRoom {
+				// Who joins a room again may have had these events before the answer, but the answer's list of members,
+				// which is older than they are, has taken their place: it needs them once more.
+				s.sendMissed(c, missed)
+			}
 		}
 	}
 	s.freePending(i)
 	s.answered(c)
+}
+
+// sendMissed sends the events that a new subscriber has missed.
+func (s *shard) sendMissed(c *conn.Conn, missed []Event) {
+	for i := range missed {
+		env := wire.Envelope{Type: missed[i].Type, Payload: missed[i].Payload, MessageType: wire.Event}
+		if s.send(c, &env) {
+			s.stats.Deliveries++
+		}
+	}
 }
 
 // requestTimedOut is the timer of a pending request (L3.4).

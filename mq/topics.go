@@ -56,14 +56,14 @@ func (ch change) effect(room string, answer []byte) (t Topic, join, any bool) {
 	return Topic{}, false, false
 }
 
-// apply changes the subscriptions of c after a request of it succeeded (L3.8).
-func (s *shard) apply(c *conn.Conn, t Topic, join bool) {
+// apply changes the subscriptions of c after a request of it succeeded (L3.8), and reports whether there is a new one.
+func (s *shard) apply(c *conn.Conn, t Topic, join bool) (subscribed bool) {
 	if join {
-		s.subscribe(c, t.Kind, t.Room)
-		return
+		return s.subscribe(c, t.Kind, t.Room)
 	}
 	s.unsubscribe(c, Topic{TopicRoom, t.Room})
 	s.unsubscribe(c, Topic{TopicConversation, t.Room})
+	return false
 }
 
 // applyInTurn is apply as a task of the loop. Publish, Unsubscribe, UnsubscribeAll and EndTopic are tasks, so a change that
@@ -99,23 +99,25 @@ type subscription struct {
 	index uint32 // in topic.members
 }
 
-// subscribe adds c to a topic; twice is once. room may be borrowed.
-func (s *shard) subscribe(c *conn.Conn, kind TopicKind, room string) {
+// subscribe adds c to a topic and reports whether it was not there before. room may be borrowed.
+func (s *shard) subscribe(c *conn.Conn, kind TopicKind, room string) bool {
 	t := s.topics[Topic{kind, room}]
 	if t == nil {
 		name := Topic{kind, strings.Clone(room)}
 		t = &topic{name: name}
 		s.topics[name] = t
+		s.interested(name.Room, true)
 	}
 	number, cl := s.needClient(c)
 	for _, sub := range cl.topics {
 		if sub.topic == t {
-			return
+			return false
 		}
 	}
 	cl.topics = append(cl.topics, subscription{t, uint32(len(t.members))})
 	t.members = append(t.members, member{cl.conn, number, uint32(len(cl.topics) - 1)})
 	s.stats.Subscriptions[kind]++
+	return true
 }
 
 func (s *shard) unsubscribe(c *conn.Conn, name Topic) {
@@ -152,6 +154,7 @@ func (s *shard) remove(cl *client, k int) {
 	t.members = t.members[:last]
 	if last == 0 {
 		delete(s.topics, t.name)
+		s.interested(t.name.Room, false)
 	}
 	end := len(cl.topics) - 1
 	if k != end {

@@ -36,6 +36,19 @@ type Worker interface {
 	RoundTrip(id conn.ID, rtt time.Duration)
 }
 
+// InterestedWorker is a Worker that wants to know in which rooms connections of this gateway are subscribed: what a worker
+// needs that gets the events of rooms from elsewhere.
+type InterestedWorker interface {
+	Worker
+
+	// Interest tells that a connection of this gateway has subscribed to a topic of a room and none was before (some), or
+	// that none is any more (not some). Both topics of a room and all loops count together. The calls for one room take
+	// turns, beginning with some, and never overlap; those for different rooms may. Called on the loop, with a lock held
+	// that other loops may wait for: it must be quick and must not block. room belongs to the receiver. A panic is logged
+	// and harms nothing else (L8.2).
+	Interest(room string, some bool)
+}
+
 // Disconnect describes the end of a connection: what goes into pcast.ConnectionDisconnected, and a little more for
 // workers in the same process.
 type Disconnect struct {
@@ -94,6 +107,12 @@ type Topic struct {
 	Room string // room id, 1 to 4096 bytes: nobody is subscribed to others
 }
 
+// Event is an event to a connection, as Completion.ReplySubscribing takes it.
+type Event struct {
+	Type    string
+	Payload []byte
+}
+
 // Response is a client's answer to a request of the server. Both fields are borrowed until the callback returns.
 type Response struct {
 	Type     string
@@ -127,7 +146,12 @@ type Request struct {
 	SessionID string // envelope field 1, as the client says: to be checked, not trusted
 	Type      string // e.g. "chat.JoinRoom"
 	Payload   []byte
-	from      Responder
+
+	// Bound is the session that a worker has bound to the connection with a Note or a Binder: a transport says so, not
+	// the client. A gateway in the same process has no bindings, and it stays empty.
+	Bound string
+
+	from Responder
 }
 
 // Responder is the gateway's end of a Request. Workers use the methods of Request instead.
@@ -168,11 +192,73 @@ type Completer interface {
 	Complete(id uint64, typ string, payload []byte, cause error)
 }
 
+// SubscribingCompleter is a Completer on which Completion.ReplySubscribing can be called, as that of a Gateway.
+type SubscribingCompleter interface {
+	Completer
+	// CompleteSubscribing answers the pending request id: see Completion.ReplySubscribing.
+	CompleteSubscribing(id uint64, typ string, payload []byte, missed []Event, done func())
+}
+
+// Note is what an answer says to the transport that carries it to the gateway, beside the answer itself. It is for workers
+// that keep nothing of a connection; a worker in the gateway's process has no use for it.
+type Note struct {
+	// Bind says that Session is from now on the session of the request's connection: it comes with each further request
+	// of it (Request.Bound) and with its end. With an empty Session the connection has none any more.
+	Bind    bool
+	Session string
+
+	// Room, when not empty, is the room of whose topics the answer may make the connection a subscriber (L3.8). The answer
+	// shows the room after its records up to RoomSeq, so that the subscriber must get all later ones, and only those.
+	Room    string
+	RoomSeq uint64
+}
+
+// NotedCompleter is a Completer that can do something with a Note. Other ones lose it.
+type NotedCompleter interface {
+	Completer
+	// CompleteNoted is Complete with a reply and a note. typ, payload and the strings of note are copied.
+	CompleteNoted(id uint64, typ string, payload []byte, note Note)
+}
+
+// Binder is implemented by Clients that keep a session for each connection (Note.Bind) where the connection is.
+type Binder interface {
+	// Bind changes the session bound to a connection, to none when session is empty, unless it is another one than old
+	// by then. done is called exactly once, from any goroutine: with nil when requests of the connection that are sent
+	// from now on carry the new one (or another than old was bound), with ErrNotFound when there is no such connection,
+	// with another error when that could not be found out.
+	Bind(id conn.ID, old, session string, done func(error))
+}
+
 // NewCompletion returns a Completion that answers request id of to. For gateways, and for tests of workers.
 func NewCompletion(to Completer, id uint64) Completion { return Completion{to: to, id: id} }
 
 // Reply answers the request. typ and payload are copied before Reply returns.
 func (c Completion) Reply(typ string, payload []byte) { c.to.Complete(c.id, typ, payload, nil) }
+
+// ReplyNoted answers the request like Reply, and tells the transport what note says if it wants to know.
+func (c Completion) ReplyNoted(typ string, payload []byte, note Note) {
+	if n, ok := c.to.(NotedCompleter); ok {
+		n.CompleteNoted(c.id, typ, payload, note)
+		return
+	}
+	c.to.Complete(c.id, typ, payload, nil)
+}
+
+// ReplySubscribing is Reply for an answer that subscribes the connection to a topic (L3.8), when events of that topic are
+// known which came after what the answer says and before the subscription: they follow the answer directly, before all
+// that is published to the topic after this call by the same goroutine. If the answer makes no new subscription, because
+// the connection is subscribed to the conversation already and has had the events, or because the answer came too late, missed
+// is dropped. Who joins a room again gets it, since the answer's list of members replaces newer ones. typ and payload are copied; missed and all in it must not change until done was called.
+//
+// done may be nil. It is called once, on the connection's loop, when the subscription is made (and InterestedWorker knows
+// of it) or will never be; only a loop that has stopped calls it no more. It must not block.
+func (c Completion) ReplySubscribing(typ string, payload []byte, missed []Event, done func()) {
+	to, ok := c.to.(SubscribingCompleter)
+	if !ok {
+		panic("mq: ReplySubscribing on a Completion that is not a gateway's")
+	}
+	to.CompleteSubscribing(c.id, typ, payload, missed, done)
+}
 
 // Fail answers the request with mq.Error "failed"; cause is logged, never sent. A nil cause is replaced.
 func (c Completion) Fail(cause error) {

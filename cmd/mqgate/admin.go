@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mqgate/mqgate/cmd/mqgate/config"
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/loop"
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,23 +68,36 @@ func (g *gateway) listenAdmin(given *listeners) (net.Listener, error) {
 
 // serveAdmin starts the admin interface on a listener, which it takes over; nil: there is to be none.
 func (g *gateway) serveAdmin(ln net.Listener) *admin {
-	a := &admin{g: g, listener: ln, done: make(chan struct{})}
+	a := &admin{g: g}
+	a.serve(ln, a.handler(), g.log, g.cfg.ServerRequestTimeout)
+	return a
+}
+
+// newAdmin starts an admin interface that has nothing to do with connections.
+func newAdmin(ln net.Listener, handler http.Handler, log *slog.Logger, longest time.Duration) *admin {
+	a := &admin{}
+	a.serve(ln, handler, log, longest)
+	return a
+}
+
+// serve starts the server; longest is how long an answer may be waited for.
+func (a *admin) serve(ln net.Listener, handler http.Handler, log *slog.Logger, longest time.Duration) {
+	a.listener, a.done = ln, make(chan struct{})
 	if ln == nil {
 		close(a.done)
-		return a
+		return
 	}
 	a.http = &http.Server{
-		Handler: a.handler(), ReadTimeout: adminReadTimeout, WriteTimeout: adminWriteTimeout + g.cfg.ServerRequestTimeout,
-		ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), ConnState: a.asked.note,
+		Handler: handler, ReadTimeout: adminReadTimeout, WriteTimeout: adminWriteTimeout + longest,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: a.asked.note,
 	}
 	go func() {
 		defer close(a.done)
 		// ErrClosed: stopAccepting.
 		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			g.log.Error("the admin interface has failed", "err", err)
+			log.Error("the admin interface has failed", "err", err)
 		}
 	}()
-	return a
 }
 
 // adoptAdmin listens on a duplicate of a socket that listens already.
@@ -189,11 +203,33 @@ func (q *asked) await(most time.Duration) {
 }
 
 func (a *admin) handler() http.Handler {
+	mux := adminMux(a.ready, &collector{g: a.g})
+	mux.HandleFunc("GET /connections/{id}", a.describe)
+	mux.HandleFunc("POST /connections/{id}/close", a.closeConnection)
+	mux.HandleFunc("POST /connections/{id}/event", a.sendEvent)
+	mux.HandleFunc("POST /connections/{id}/request", a.sendRequest)
+	mux.HandleFunc("POST /drain", a.startDrain)
+	mux.HandleFunc("DELETE /drain", a.cancelDrain)
+	return guarded(a.g.cfg.AdminToken, mux)
+}
+
+// guarded lets only those in who may.
+func guarded(token config.Secret, mux http.Handler) http.Handler {
+	// A page in an operator's browser must not be able to drain the gateway on the operator's loopback.
+	handler := http.NewCrossOriginProtection().Handler(mux)
+	if len(token) > 0 {
+		return authorized(token, handler)
+	}
+	return local(handler)
+}
+
+// adminMux answers what gateways and workers have in common.
+func adminMux(ready http.HandlerFunc, metrics prometheus.Collector) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answerText(w, http.StatusOK, "alive") })
-	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("GET /readyz", ready)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(&collector{g: a.g}, collectors.NewGoCollector(),
+	registry.MustRegister(metrics, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -202,18 +238,7 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // pprof asks for many symbols by POST
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	mux.HandleFunc("GET /connections/{id}", a.describe)
-	mux.HandleFunc("POST /connections/{id}/close", a.closeConnection)
-	mux.HandleFunc("POST /connections/{id}/event", a.sendEvent)
-	mux.HandleFunc("POST /connections/{id}/request", a.sendRequest)
-	mux.HandleFunc("POST /drain", a.startDrain)
-	mux.HandleFunc("DELETE /drain", a.cancelDrain)
-	// A page in an operator's browser must not be able to drain the gateway on the operator's loopback.
-	handler := http.NewCrossOriginProtection().Handler(mux)
-	if len(a.g.cfg.AdminToken) > 0 {
-		return authorized(a.g.cfg.AdminToken, handler)
-	}
-	return local(handler)
+	return mux
 }
 
 // authorized lets requests through that carry the bearer token.
@@ -266,6 +291,12 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	if b := a.g.budget; b != nil && b.Level() >= conn.Refusing {
 		answerText(w, http.StatusServiceUnavailable, fmt.Sprintf("full: %d of %d bytes of memory", b.Used(), b.Limit()))
 		return
+	}
+	if n := a.g.nats; n != nil {
+		if why := n.away(); why != "" {
+			answerText(w, http.StatusServiceUnavailable, why)
+			return
+		}
 	}
 	answerText(w, http.StatusOK, "ready")
 }

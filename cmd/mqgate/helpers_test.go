@@ -124,7 +124,7 @@ func startWith(t *testing.T, worker mq.Worker, in *inherited, flags ...string) *
 	p := &process{logs: new(logs), signals: make(chan os.Signal, 4), done: make(chan struct{})}
 	cfg := configure(t, flags...)
 	var err error
-	if p.gateway, err = assemble(cfg, cfg.Logger(p.logs), worker); err != nil {
+	if p.gateway, err = assemble(t.Context(), cfg, cfg.Logger(p.logs), worker); err != nil {
 		t.Fatal(err)
 	}
 	p.inherit(in)

@@ -1,7 +1,7 @@
 // Command mqgate is a WebSocket gateway: it holds the sockets of a very large number of clients and carries requests,
 // responses and events between them and the workers behind it.
 //
-// Exit status: 0 when a drain has ended, or for --check, --help and version; 1 when the server failed to start or while
+// Exit status: 0 when a drain has ended, or a worker has ended after a signal, or for --check, --help and version; 1 when the server failed to start or while
 // it ran, or when doctor finds that the connections do not fit; 2 for wrong flags or a wrong configuration.
 package main
 
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
@@ -56,21 +57,36 @@ func run(args, env []string, stdout, stderr io.Writer) int {
 			return exitFailed
 		}
 	case config.CommandServe:
-		if command.Check {
-			err = command.Serve.WriteReport(stdout)
-			break
-		}
-		log := command.Serve.Logger(stderr)
-		for _, warning := range command.Serve.Warnings {
-			log.Warn(warning)
-		}
-		if err := serve(context.Background(), *command.Serve, log); err != nil {
-			log.Error("failed", "error", err)
-			return exitFailed
-		}
+		return runProcess(command.Serve, command.Check, stdout, stderr, func(log *slog.Logger) error {
+			return serve(context.Background(), *command.Serve, log)
+		})
+	case config.CommandWorker:
+		return runProcess(command.Worker, command.Check, stdout, stderr, func(log *slog.Logger) error {
+			return work(context.Background(), command.Worker, log)
+		})
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "mqgate:", err)
+		return exitFailed
+	}
+	return exitDone
+}
+
+// runProcess runs what has a log, or only reports its configuration.
+func runProcess(cfg *config.Serve, check bool, stdout, stderr io.Writer, process func(*slog.Logger) error) int {
+	if check {
+		if err := cfg.WriteReport(stdout); err != nil {
+			fmt.Fprintln(stderr, "mqgate:", err)
+			return exitFailed
+		}
+		return exitDone
+	}
+	log := cfg.Logger(stderr)
+	for _, warning := range cfg.Warnings {
+		log.Warn(warning)
+	}
+	if err := process(log); err != nil {
+		log.Error("failed", "error", err)
 		return exitFailed
 	}
 	return exitDone

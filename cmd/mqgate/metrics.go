@@ -164,6 +164,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.g.rooms != nil {
 		s.rooms(c.g.rooms.Counters())
 	}
+	if c.g.nats != nil {
+		s.overNATS(c.g.nats)
+	}
 }
 
 func (s sink) budget(b *conn.Budget) {
@@ -271,8 +274,12 @@ func per(amount float64, n int64) float64 {
 }
 
 func (s sink) rooms(n rooms.Counters) {
-	s.gauge(descSessions, n.Sessions)
-	s.gauge(descRooms, n.Rooms)
+	if n.Sessions >= 0 { // below: it could not be found out
+		s.gauge(descSessions, n.Sessions)
+	}
+	if n.Rooms >= 0 {
+		s.gauge(descRooms, n.Rooms)
+	}
 	s.gauge(descMembers, n.Members)
 	s.counter(descRoomMessages, uint64(n.Messages))
 	s.counter(descRoomRefusals, uint64(n.Unauthorized), "unauthorized")

@@ -59,7 +59,7 @@ func metricsPage(t *testing.T) map[string]documented {
 // Every metric is in docs/metrics.md with its type and all values of its labels, which are bounded sets; and nothing
 // else is. promlint has nothing to say.
 func TestMetricsAreDocumented(t *testing.T) {
-	p := start(t, nil, "--echo-path=/echo")
+	p := start(t, nil, "--echo-path=/echo", "--nats=embedded", "--nats-listen=")
 	c := p.dial(t, "/echo")
 	if err := c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(patience)); err != nil {
 		t.Fatal(err)

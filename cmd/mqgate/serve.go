@@ -29,6 +29,7 @@ type gateway struct {
 	cfg     *config.Serve
 	log     *slog.Logger
 	rooms   *rooms.Worker // nil when another worker serves
+	nats    *overNATS     // nil: without NATS
 	mq      *mq.Gateway
 	server  *conn.Server
 	limiter *clientaddr.Limiter // per address; nil: no limits
@@ -52,34 +53,48 @@ func serve(ctx context.Context, cfg config.Serve, log *slog.Logger) error {
 	if err := systemd.check(&cfg); err != nil {
 		return fmt.Errorf("LISTEN_FDS: %w", err)
 	}
-	g, err := assemble(&cfg, log, nil)
-	if err != nil {
-		return err
-	}
-	g.inherit(systemd)
 	// Whoever reads the log may go away: then it is not written any more, but the process lives, and drains when told to.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
+	// What does not answer at the start is waited for, but not against a signal.
+	starting, started := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	g, err := assemble(starting, &cfg, log, nil)
+	started()
+	if err != nil {
+		return err
+	}
+	g.inherit(systemd)
 	return g.run(ctx, signals)
 }
 
-// assemble makes everything and connects it; nothing is listened on yet. Without a worker it is the built-in one. Who
-// has called assemble calls run, once, which also gives everything back.
-func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway, err error) {
-	g = &gateway{cfg: cfg, log: log, lost: make(chan error, 1)}
-	if worker == nil {
-		if g.rooms, err = newRooms(cfg); err != nil {
+// assemble makes everything and connects it; nothing is listened on yet. Without a worker it is the built-in one, or those
+// in NATS; ctx ends the waiting for these. Who has called assemble calls run, once, which also gives everything back.
+func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger, worker mq.Worker) (_ *gateway, err error) {
+	g := &gateway{cfg: cfg, log: log, lost: make(chan error, 1)}
+	issuer := conn.NewIssuer()
+	defer func() {
+		if err != nil {
+			if g.server != nil {
+				g.server.Stop()
+			}
+			g.closeWorker()
+		}
+	}()
+	switch {
+	case worker != nil:
+	case cfg.NATS.On():
+		if g.nats, err = joinNATS(ctx, cfg, issuer.Node(), log); err != nil {
+			return nil, err
+		}
+		worker = g.nats.relay
+	default:
+		if g.rooms, err = newRooms(cfg, nil); err != nil {
 			return nil, err
 		}
 		worker = g.rooms
 	}
-	defer func() {
-		if err != nil {
-			g.closeRooms()
-		}
-	}()
 	g.mq, err = mq.New(mq.Config{
 		Worker: worker, RequestTimeout: cfg.RequestTimeout, ServerRequestTimeout: cfg.ServerRequestTimeout,
 		MaxRequests: cfg.MaxRequestsPerConnection, MetaHeaders: cfg.MetaHeaders, Log: log,
@@ -92,6 +107,7 @@ func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway
 	if err != nil {
 		return nil, err
 	}
+	connections.Issuer = issuer
 	g.limiter = connections.PerAddress
 	tablePerLoop := cfg.FDTables == config.FDTablesPerLoop
 	if tablePerLoop {
@@ -106,12 +122,16 @@ func assemble(cfg *config.Serve, log *slog.Logger, worker mq.Worker) (g *gateway
 	}
 	g.mq.Start(handlesOf{g.server, cfg.Path})
 	g.drainer = newDrainer(cfg, log, g.server, g.listen)
+	if g.nats != nil {
+		return g, g.nats.start(ctx)
+	}
 	return g, nil
 }
 
-// newRooms makes the built-in worker.
-func newRooms(cfg *config.Serve) (*rooms.Worker, error) {
+// newRooms makes the rooms worker, which keeps everything in an engine, or without one in memory.
+func newRooms(cfg *config.Serve, engine rooms.Engine) (*rooms.Worker, error) {
 	c := roomsConfig(cfg)
+	c.Engine = engine
 	if cfg.Auth == config.AuthJWT {
 		jwt, err := rooms.NewJWT(cfg.AuthSecret)
 		if err != nil {
@@ -184,7 +204,7 @@ func (g *gateway) sources(c *conn.Config) (err error) {
 
 // run listens and serves until a drain has ended (nil), the gateway fails, or ctx ends (its error: nobody is told).
 func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
-	defer g.closeRooms()
+	defer g.closeWorker()
 	defer g.server.Stop()
 	ctx, stop := context.WithCancel(ctx)
 	var background sync.WaitGroup
@@ -200,8 +220,8 @@ func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
 		return err
 	}
 	defer adm.close()
-	g.log.Info("listening", "addr", joinAddrs(g.addrs), "admin", adm.addr(), "loops", g.cfg.Loops, "max_connections", g.cfg.MaxConnections,
-		"open_files", g.cfg.AllOpenFiles(), "pid", os.Getpid())
+	g.log.Info("listening", append([]any{"addr", joinAddrs(g.addrs), "admin", adm.addr(), "loops", g.cfg.Loops,
+		"max_connections", g.cfg.MaxConnections, "open_files", g.cfg.AllOpenFiles(), "pid", os.Getpid()}, g.nats.describe()...)...)
 	notify(g.log, daemon.SdNotifyReady)
 	if next != nil {
 		background.Go(func() { g.offer(ctx, next, adm) })
@@ -209,6 +229,9 @@ func (g *gateway) run(ctx context.Context, signals <-chan os.Signal) error {
 
 	background.Go(func() { trimMemory(ctx, g.log, g.traffic, g.release) })
 	background.Go(func() { g.watchLoops(ctx) })
+	if g.nats != nil {
+		background.Go(func() { g.nats.watch(ctx) })
+	}
 	if g.budget != nil {
 		background.Go(func() { watchBudget(ctx, g.budget) })
 	}
@@ -240,9 +263,12 @@ func (g *gateway) loopLost(err error) {
 	}
 }
 
-func (g *gateway) closeRooms() {
+func (g *gateway) closeWorker() {
 	if g.rooms != nil {
 		g.rooms.Close()
+	}
+	if g.nats != nil {
+		g.nats.close()
 	}
 }
 

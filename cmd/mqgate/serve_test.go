@@ -92,7 +92,7 @@ func TestLoopLost(t *testing.T) {
 // waits for nobody.
 func TestLostLoopsAreMissed(t *testing.T) {
 	cfg := configure(t)
-	g, err := assemble(cfg, cfg.Logger(new(logs)), newStub())
+	g, err := assemble(t.Context(), cfg, cfg.Logger(new(logs)), newStub())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func socketPath(t *testing.T) string {
 func failToStart(t *testing.T, flags ...string) error {
 	t.Helper()
 	cfg := configure(t, flags...)
-	g, err := assemble(cfg, cfg.Logger(new(logs)), newStub())
+	g, err := assemble(t.Context(), cfg, cfg.Logger(new(logs)), newStub())
 	if err != nil {
 		t.Fatal(err)
 	}

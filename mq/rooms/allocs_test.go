@@ -1,6 +1,6 @@
 //go:build !race
 
-package rooms
+package rooms_test
 
 import "testing"
 

@@ -1,4 +1,4 @@
-package rooms
+package rooms_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	. "github.com/mqgate/mqgate/mq/rooms"
 	"github.com/mqgate/mqgate/mq/wire"
 )
 
@@ -25,10 +26,12 @@ func sign(t *testing.T, method jwt.SigningMethod, key any, claims jwt.MapClaims)
 }
 
 func TestOpen(t *testing.T) {
-	g := newGateway(t, DefaultConfig())
-	for _, token := range []string{"", "anything", strings.Repeat("x", 10_000)} {
-		g.must(token, g.dial().auth("", token), wire.StatusOK)
-	}
+	each(t, func(t *testing.T, im implementation) {
+		g := im.gateway(t, DefaultConfig())
+		for _, token := range []string{"", "anything", strings.Repeat("x", 10_000)} {
+			g.must(token, g.dial().auth("", token), wire.StatusOK)
+		}
+	})
 }
 
 func TestJWT(t *testing.T) {
@@ -87,38 +90,40 @@ func TestJWTSecretLength(t *testing.T) {
 
 // Only a token of the same subject takes a session over, even when the session id is known.
 func TestTakeoverNeedsSubject(t *testing.T) {
-	cfg := DefaultConfig()
-	j, err := NewJWT(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Authenticator = j
-	g := newGateway(t, cfg)
-	defer g.w.Close()
-	token := func(sub string) string { return sign(t, jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": sub}) }
-	ann := g.dial()
-	g.must("ann", ann.auth("", token("ann")), wire.StatusOK)
-	room := ann.room()
-	ann.join(room)
-	bob := g.dial()
-	g.must("bad token", bob.auth(ann.session, "x"), wire.StatusUnauthorized)
-	g.must("not authenticated by that", bob.leave(room), wire.StatusUnauthorized)
-	g.must("bob", bob.auth(ann.session, token("bob")), wire.StatusOK)
-	if bob.session == ann.session {
-		t.Fatal("stolen")
-	}
-	g.must("ann is still there", ann.say(room, "x"), wire.StatusOK)
-	g.must("a bad token does not end a session", ann.auth(ann.session, "x"), wire.StatusUnauthorized)
-	g.must("ann is still there", ann.say(room, "x"), wire.StatusOK)
-	again := g.dial()
-	g.must("ann again", again.auth(ann.session, token("ann")), wire.StatusOK)
-	if again.session != ann.session {
-		t.Error("not taken over")
-	}
-	// The same connection, another user: another session, and the first one ends.
-	old := again.session
-	g.must("as carol", again.auth(old, token("carol")), wire.StatusOK)
-	if again.session == old || len(again.members(room)) != 0 {
-		t.Error("carol has ann's session")
-	}
+	each(t, func(t *testing.T, im implementation) {
+		cfg := DefaultConfig()
+		j, err := NewJWT(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Authenticator = j
+		g := im.gateway(t, cfg)
+		defer g.w.Close()
+		token := func(sub string) string { return sign(t, jwt.SigningMethodHS256, secret, jwt.MapClaims{"sub": sub}) }
+		ann := g.dial()
+		g.must("ann", ann.auth("", token("ann")), wire.StatusOK)
+		room := ann.room()
+		ann.join(room)
+		bob := g.dial()
+		g.must("bad token", bob.auth(ann.session, "x"), wire.StatusUnauthorized)
+		g.must("not authenticated by that", bob.leave(room), wire.StatusUnauthorized)
+		g.must("bob", bob.auth(ann.session, token("bob")), wire.StatusOK)
+		if bob.session == ann.session {
+			t.Fatal("stolen")
+		}
+		g.must("ann is still there", ann.say(room, "x"), wire.StatusOK)
+		g.must("a bad token does not end a session", ann.auth(ann.session, "x"), wire.StatusUnauthorized)
+		g.must("ann is still there", ann.say(room, "x"), wire.StatusOK)
+		again := g.dial()
+		g.must("ann again", again.auth(ann.session, token("ann")), wire.StatusOK)
+		if again.session != ann.session {
+			t.Error("not taken over")
+		}
+		// The same connection, another user: another session, and the first one ends.
+		old := again.session
+		g.must("as carol", again.auth(old, token("carol")), wire.StatusOK)
+		if again.session == old || len(again.members(room)) != 0 {
+			t.Error("carol has ann's session")
+		}
+	})
 }

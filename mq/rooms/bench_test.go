@@ -1,4 +1,4 @@
-package rooms
+package rooms_test
 
 import (
 	"maps"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/mq"
+	. "github.com/mqgate/mqgate/mq/rooms"
 	"github.com/mqgate/mqgate/mq/wire"
 )
 

@@ -73,11 +73,17 @@ func (r *Room) Send(session, text string, nowMicros uint64, limits *Limits, res 
 func (r *Room) keep(k kept, limits *Limits) {
 	r.history = append(r.history, k)
 	r.historyBytes += len(k.msg)
+	oldest := limits.oldest(k.id)
 	drop := 0
-	for len(r.history)-drop > limits.HistoryMessages || r.historyBytes > limits.HistoryBytes {
+	for len(r.history)-drop > limits.HistoryMessages || r.historyBytes > limits.HistoryBytes || r.history[drop].id < oldest {
 		r.historyBytes -= len(r.history[drop].msg)
-		r.history[drop].msg = nil
+		if r.tx == nil {
+			r.history[drop].msg = nil
+		}
 		drop++
+	}
+	if r.tx != nil {
+		r.tx.dropped += drop
 	}
 	// Append moves the rest to the front of new memory once what was dropped has filled the old: amortised, a message
 	// is moved once.
@@ -93,8 +99,8 @@ func appendChatMessage(dst []byte, num protowire.Number, msg []byte) []byte {
 // Fetch answers FetchRoomConversation, for members only: in the order of their ids, the messages after one id and
 // before another, at most limit of them. With an after those that follow it directly, else the latest. A limit of 0 is
 // as many as there are. An id need not exist (any more): it is a place in the order. Whether the request subscribes is
-// the gateway's business; the room has no part in it.
-func (r *Room) Fetch(session string, in *wire.FetchRoomConversation, res *Result) {
+// the gateway's business; the room has no part in it. What is too old at the time now [us since 1970] is not there.
+func (r *Room) Fetch(session string, in *wire.FetchRoomConversation, nowMicros uint64, limits *Limits, res *Result) {
 	res.reset()
 	if r.index[session] == nil {
 		res.refuse(wire.StatusNotInRoom)
@@ -120,6 +126,9 @@ func (r *Room) Fetch(session string, in *wire.FetchRoomConversation, res *Result
 			return
 		}
 		from = find(id + 1)
+	}
+	if oldest := limits.oldest(nowMicros); oldest > 0 {
+		from = max(from, find(oldest))
 	}
 	if in.BeforeMessageID != "" {
 		id, ok := parseMessageID(in.BeforeMessageID)

@@ -50,11 +50,25 @@ func (c *counters) sum(which counter) (n int64) {
 	return n
 }
 
-// Counters returns a snapshot. The numbers are read one after the other while work goes on. From any goroutine.
+// Counters returns a snapshot. The numbers are read one after the other while work goes on. From any goroutine. With an
+// engine it may block; Sessions and Rooms are those of all workers, or -1 when that cannot be found out, and Members is
+// by how many this worker has changed their number: the sum over all workers, those that have ended included, is right.
 func (w *Worker) Counters() Counters {
+	rooms, err := w.store.Len()
+	if err != nil {
+		rooms = -1
+	}
+	var sessions int64
+	if w.engine == nil {
+		sessions = w.sessions.count.Load()
+	} else if n, err := w.engine.Sessions(); err == nil {
+		sessions = int64(n)
+	} else {
+		sessions = -1
+	}
 	return Counters{
-		Sessions:     w.sessions.count.Load(),
-		Rooms:        int64(w.store.Len()),
+		Sessions:     sessions,
+		Rooms:        int64(rooms),
 		Members:      w.count.sum(cntMembers),
 		Messages:     w.count.sum(cntMessages),
 		Unauthorized: w.count.sum(cntUnauthorized),

@@ -1,5 +1,6 @@
-// Package rooms is the worker that comes with the gateway: sessions, rooms, members, conversations and their history,
-// all in the memory of one process. It answers every request at once, on the loop of the connection that asked.
+// Package rooms is the worker that comes with the gateway: sessions, rooms, members, conversations and their history. It
+// keeps them in the memory of one process, and then answers every request at once, on the loop of the connection that
+// asked; or in an Engine (mq/nats/roomstore), which several workers share, and then answers when everything is stored.
 //
 // # Sessions
 //
@@ -53,5 +54,18 @@
 // # Logic and storage
 //
 // What the rules of a room are is in Room, which is pure; where rooms are and how changes are put in order is up to the
-// Store.
+// Store. A Store in memory changes the Room under its lock. One that writes with compare-and-set does it in a transaction
+// of the Room (Begin, Commit, Rollback), and keeps a log of the events and deltas, from which Replay makes the same Room
+// again, or a snapshot (AppendSnapshot, DecodeSnapshot) to begin from.
+//
+// # With an engine
+//
+// The rules are the same; so are the tests. These things differ for clients:
+//
+//   - An event may arrive before the answer to the request that caused it, and the one who leaves a room may get its own
+//     MemberLeft. Who joins gets nothing twice and misses nothing all the same (mq.Note).
+//   - Graces and times to live are kept to some milliseconds.
+//   - A connection that lost its session by the end of its grace, while it was cut off, hears of it with its next request
+//     that changes the session, or from its gateway.
+//   - A request whose outcome cannot be found out fails (mq.Error); what it asked for may have happened.
 package rooms

@@ -1,4 +1,4 @@
-package rooms
+package rooms_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/mq"
+	. "github.com/mqgate/mqgate/mq/rooms"
 	"github.com/mqgate/mqgate/mq/wire"
 )
 
@@ -18,10 +19,12 @@ type gateway struct {
 	t  testing.TB
 	w  *Worker
 	is *conn.Issuer
+	js *overNATS // nil: the worker has everything in memory
 
 	mu    sync.Mutex
-	subs  map[mq.Topic]map[conn.ID]bool
+	subs  map[mq.Topic]map[conn.ID]uint64 // the record of the room's log after which the connection hears everything
 	inbox map[conn.ID][]received
+	bound map[conn.ID]string
 	next  uint32
 	ended []mq.Topic
 }
@@ -32,19 +35,33 @@ type received struct {
 	payload []byte
 }
 
+// newGateway returns a gateway with a worker in memory.
 func newGateway(t testing.TB, cfg Config) *gateway {
+	g := emptyGateway(t)
+	g.start(cfg)
+	return g
+}
+
+func emptyGateway(t testing.TB) *gateway {
+	return &gateway{t: t, is: conn.NewIssuer(), subs: map[mq.Topic]map[conn.ID]uint64{}, inbox: map[conn.ID][]received{},
+		bound: map[conn.ID]string{}}
+}
+
+func (g *gateway) start(cfg Config) {
 	w, err := New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	g := &gateway{t: t, w: w, is: conn.NewIssuer(), subs: map[mq.Topic]map[conn.ID]bool{}, inbox: map[conn.ID][]received{}}
+	g.w = w
 	w.Attach(g)
-	return g
 }
 
 func (g *gateway) Publish(t mq.Topic, typ string, payload []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.js != nil {
+		g.t.Errorf("%s published by the worker: the log does", typ)
+	}
 	for id := range g.subs[t] {
 		g.inbox[id] = append(g.inbox[id], received{typ, slices.Clone(payload)})
 	}
@@ -71,33 +88,101 @@ func (g *gateway) EndTopic(t mq.Topic) {
 	g.ended = append(g.ended, t)
 }
 
+// Bind implements mq.Binder.
+func (g *gateway) Bind(id conn.ID, old, session string, done func(error)) {
+	g.mu.Lock()
+	if g.bound[id] == old {
+		g.bound[id] = session
+		for _, s := range g.subs {
+			delete(s, id)
+		}
+	}
+	g.mu.Unlock()
+	done(nil)
+}
+
 func (g *gateway) SendEvent(conn.ID, string, []byte, func(error)) { panic("not expected") }
 func (g *gateway) SendRequest(conn.ID, string, []byte, func(mq.Response, error)) {
 	panic("not expected")
 }
 func (g *gateway) CloseConnection(conn.ID, uint16, string, func(bool)) { panic("not expected") }
 
-func (g *gateway) subscribe(id conn.ID, t mq.Topic) {
+// subscribe is called with the lock held.
+func (g *gateway) subscribe(id conn.ID, t mq.Topic, seq uint64) {
 	if g.subs[t] == nil {
-		g.subs[t] = map[conn.ID]bool{}
+		g.subs[t] = map[conn.ID]uint64{}
 	}
-	g.subs[t][id] = true
+	if _, ok := g.subs[t][id]; ok && (g.js == nil || t.Kind == mq.TopicConversation) {
+		return // it gets everything already
+	}
+	// Over NATS a member that joins again may have heard already what came after the state that its answer shows: it hears
+	// that once more.
+	g.subs[t][id] = seq
+	if g.js != nil {
+		g.js.catchUp(g, id, t, seq)
+	}
 }
 
 // exchange is one request and its answer.
 type exchange struct {
 	g      *gateway
+	req    *mq.Request
+	bound  string // session of the connection when the request was sent
 	answer []byte
 	typ    string
 	failed error
 	count  int
+	done   chan struct{} // closed by the first answer
 }
 
-func (x *exchange) Fail(_ *mq.Request, cause error) { x.failed = cause; x.count++ }
-func (x *exchange) Later(*mq.Request) mq.Completion { panic("not expected") }
-func (x *exchange) Meta(*mq.Request) mq.Meta        { return mq.Meta{} }
+func (x *exchange) Fail(_ *mq.Request, cause error) {
+	x.failed = cause
+	x.finish()
+}
+
+func (x *exchange) finish() {
+	if x.count++; x.count == 1 {
+		close(x.done)
+	}
+}
+
+func (x *exchange) Later(r *mq.Request) mq.Completion {
+	if x.g.js == nil {
+		panic("not expected")
+	}
+	x.req = &mq.Request{Conn: r.Conn, Type: strings.Clone(r.Type), Payload: slices.Clone(r.Payload)}
+	return mq.NewCompletion(x, 7)
+}
+
+func (x *exchange) Meta(*mq.Request) mq.Meta { return mq.Meta{} }
+
+// Complete implements mq.Completer.
+func (x *exchange) Complete(_ uint64, typ string, _ []byte, cause error) {
+	if cause == nil {
+		x.g.t.Errorf("%s without a note", typ)
+	}
+	x.Fail(nil, cause)
+}
+
+// CompleteNoted implements mq.NotedCompleter.
+func (x *exchange) CompleteNoted(_ uint64, typ string, payload []byte, note mq.Note) {
+	if note.Room != "" {
+		x.g.js.awaitSeq(x.g, note.RoomSeq)
+	}
+	x.g.mu.Lock()
+	if note.Bind {
+		x.g.bound[x.req.Conn] = strings.Clone(note.Session)
+	}
+	x.g.mu.Unlock()
+	x.reply(x.req, typ, payload, note)
+}
+
 func (x *exchange) Reply(r *mq.Request, typ string, payload []byte) {
-	x.count++
+	x.reply(r, typ, payload, mq.Note{})
+}
+
+func (x *exchange) reply(r *mq.Request, typ string, payload []byte, note mq.Note) {
+	defer x.finish()
 	x.typ, x.answer = typ, slices.Clone(payload)
 	g := x.g
 	g.mu.Lock()
@@ -113,7 +198,7 @@ func (x *exchange) Reply(r *mq.Request, typ string, payload []byte) {
 	switch r.Type {
 	case wire.TypeJoinRoom:
 		_, room, _ := wire.PeekJoinRoomResponse(payload)
-		g.subscribe(r.Conn, mq.Topic{Kind: mq.TopicRoom, Room: strings.Clone(room)})
+		x.subscribe(r.Conn, mq.TopicRoom, strings.Clone(room), note)
 	case wire.TypeLeaveRoom:
 		var m wire.LeaveRoom
 		_ = m.Unmarshal(r.Payload)
@@ -121,19 +206,37 @@ func (x *exchange) Reply(r *mq.Request, typ string, payload []byte) {
 		delete(g.subs[mq.Topic{Kind: mq.TopicConversation, Room: m.RoomID}], r.Conn)
 	case wire.TypeFetchRoomConversation:
 		if room, sub, _ := wire.PeekFetchRoomConversation(r.Payload); sub {
-			g.subscribe(r.Conn, mq.Topic{Kind: mq.TopicConversation, Room: strings.Clone(room)})
+			x.subscribe(r.Conn, mq.TopicConversation, strings.Clone(room), note)
 		}
 	}
 }
 
+func (x *exchange) subscribe(id conn.ID, kind mq.TopicKind, room string, note mq.Note) {
+	if x.g.js != nil && note.Room != room {
+		x.g.t.Errorf("%s: the note names room %q, not %q", x.typ, note.Room, room)
+	}
+	if x.g.js != nil && x.g.bound[id] != x.bound {
+		return // it has lost its session meanwhile
+	}
+	x.g.subscribe(id, mq.Topic{Kind: kind, Room: room}, note.RoomSeq)
+}
+
 // raw sends a request; what the worker borrowed is destroyed afterwards.
 func (g *gateway) raw(id conn.ID, session, typ string, payload []byte) *exchange {
-	x := &exchange{g: g}
+	x := &exchange{g: g, done: make(chan struct{})}
 	r := mq.NewRequest(x)
 	r.Conn, r.SessionID, r.Type, r.Payload = id, session, typ, slices.Clone(payload)
+	if g.js != nil {
+		g.mu.Lock()
+		r.Bound, x.bound = g.bound[id], g.bound[id]
+		g.mu.Unlock()
+	}
 	g.w.Process(r)
 	for i := range r.Payload {
 		r.Payload[i] = 0xee
+	}
+	if g.js != nil {
+		<-x.done
 	}
 	if x.count != 1 {
 		g.t.Errorf("%s was answered %d times", typ, x.count)
@@ -245,6 +348,10 @@ func (c *client) bye() string {
 // lose ends the connection; the gateway drops its subscriptions first.
 func (c *client) lose(code uint16) {
 	c.g.UnsubscribeAll(c.id)
+	if c.g.js != nil {
+		c.g.js.end(c.g, c.id, code)
+		return
+	}
 	if err := c.g.w.Disconnected(mq.Disconnect{Conn: c.id, Code: code}); err != nil {
 		c.g.t.Error(err)
 	}
@@ -252,6 +359,9 @@ func (c *client) lose(code uint16) {
 
 // take returns what the connection has received and forgets it.
 func (c *client) take() []received {
+	if c.g.js != nil {
+		c.g.js.settle(c.g)
+	}
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	in := c.g.inbox[c.id]

@@ -1,9 +1,10 @@
-package rooms
+package rooms_test
 
 import (
 	"errors"
 	"testing"
 
+	. "github.com/mqgate/mqgate/mq/rooms"
 	"github.com/mqgate/mqgate/mq/wire"
 )
 
@@ -35,7 +36,7 @@ func FuzzProcess(f *testing.F) {
 		a.join("r")
 		b.join("r")
 		x := g.raw(a.id, "", types[int(i)%len(types)], payload)
-		if x.failed != nil && !errors.Is(x.failed, errUnknownType) {
+		if x.failed != nil && !errors.Is(x.failed, ErrUnknownType) {
 			t.Error(x.failed)
 		}
 		info, status := b.roomInfo("r")

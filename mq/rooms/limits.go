@@ -36,6 +36,10 @@ type Limits struct {
 	HistoryMessages int
 	HistoryBytes    int
 
+	// HistoryAge is how long a message can be fetched. A room that nobody speaks in lets go of the memory with the next
+	// message. 0: as long as the other two limits leave it. Stops: keeping what people said longer than they expect.
+	HistoryAge time.Duration
+
 	// RequestBytes is the length of a request's payload [bytes]. Stops: a small message that decodes into a large one
 	// (an element of a list takes two bytes on the wire and up to 72 in memory).
 	RequestBytes int
@@ -63,6 +67,7 @@ func DefaultLimits() Limits {
 		RoomsPerSession: 16,
 		HistoryMessages: 1_000,
 		HistoryBytes:    64 << 10,
+		HistoryAge:      24 * time.Hour,
 		RequestBytes:    64 << 10,
 		MessageBytes:    16 << 10,
 		NameBytes:       256,
@@ -77,9 +82,23 @@ const messageOverhead = 128
 
 // maxGrace and maxTTL are the longest durations that make sense; more is taken for a slip of the unit.
 const (
-	maxGrace = time.Hour
-	maxTTL   = 30 * 24 * time.Hour
+	maxGrace      = time.Hour
+	maxTTL        = 30 * 24 * time.Hour
+	maxHistoryAge = 10 * 365 * 24 * time.Hour
 )
+
+// oldest returns the id of the oldest message that may be there at the time now [both us since 1970].
+func (l *Limits) oldest(nowMicros uint64) uint64 {
+	age := uint64(l.HistoryAge.Microseconds())
+	if age == 0 || age > nowMicros {
+		return 0
+	}
+	return nowMicros - age
+}
+
+// barTime is how long a bar keeps late joins out [ms]. It must be longer than a store tries to do an operation, and may
+// be longer by any difference of the workers' clocks.
+const barTime = 60_000
 
 // validate returns all faults, each naming the field, its value and what is allowed.
 func (c *Config) validate() error {
@@ -113,6 +132,9 @@ func (c *Config) validate() error {
 	}
 	if c.ReenterGrace < 0 || c.ReenterGrace > maxGrace {
 		fault("ReenterGrace is %v, must be between 0 and %v", c.ReenterGrace, maxGrace)
+	}
+	if l.HistoryAge != 0 && l.HistoryAge < time.Second || l.HistoryAge > maxHistoryAge {
+		fault("Limits.HistoryAge is %v, must be 0 (for ever) or between %v and %v", l.HistoryAge, time.Second, maxHistoryAge)
 	}
 	if c.EmptyRoomTTL < 0 || c.EmptyRoomTTL > maxTTL {
 		fault("EmptyRoomTTL is %v, must be between 0 (never) and %v", c.EmptyRoomTTL, maxTTL)

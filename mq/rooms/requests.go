@@ -2,9 +2,11 @@ package rooms
 
 import (
 	"crypto/rand"
+	"errors"
 	"slices"
 	"time"
 
+	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/mq"
 	"github.com/mqgate/mqgate/mq/wire"
 )
@@ -27,7 +29,7 @@ const (
 	destroyRoom
 	goneMember // a member whose connection has gone leaves; no request
 	describe   // CreateRoom has found the room there already
-	hasMember  // whether the session is a member; changes and tells nothing
+	hasMember  // whether the session is a member; tells nothing
 )
 
 // kindOf tells the request from its type.
@@ -81,8 +83,13 @@ type call struct {
 	w    *Worker
 	kind request
 	req  *mq.Request // nil for goneMember
-	s    *session    // nil for authenticate
+	s    Session     // nil for authenticate and goneMember
 	now  time.Time
+	conn conn.ID // by whose loop it is counted
+
+	session string // the id of s, or of the member that has gone
+	attempt uint64 // of a join; up to which joins are barred by goneMember, leaveRoom and hasMember, 0: none
+	later   later  // how to answer with an engine
 
 	// The decoded request: views of req.Payload, valid until process returns. Only the one of kind is set.
 	auth    wire.Authenticate
@@ -103,7 +110,10 @@ type call struct {
 }
 
 func (c *call) begin(q request, r *mq.Request) {
-	c.kind, c.req, c.now = q, r, time.Now()
+	c.kind, c.req, c.now = q, r, c.w.cfg.Now()
+	if r != nil {
+		c.conn = r.Conn
+	}
 }
 
 // Beyond these a call's memory is not kept for the next request: one that was large is rare.
@@ -116,7 +126,10 @@ const (
 // release gives the call back. Views of the payload in the decoded requests are never looked at again: Unmarshal
 // replaces them.
 func (c *call) release() {
-	c.req, c.s, c.roomID = nil, nil, ""
+	c.req, c.s, c.session, c.roomID, c.attempt, c.conn = nil, nil, "", "", 0, conn.ID{}
+	if c.w.engine != nil {
+		c.later.reset()
+	}
 	if cap(c.res.Answer) > maxScratchBytes || cap(c.res.Event) > maxScratchBytes || cap(c.res.members) > maxScratchMembers ||
 		cap(c.join.Member.Streams) > maxScratchList || cap(c.member.Member.Streams) > maxScratchList ||
 		max(cap(c.join.Options), cap(c.create.Room.Options), cap(c.update.Room.Options), cap(c.member.Options),
@@ -132,28 +145,23 @@ func (c *call) process() {
 		c.refuse(wire.StatusCapacity)
 		return
 	}
-	s := c.w.sessions.byConn(c.req.Conn)
 	if c.kind == authenticate {
-		c.authenticate(s)
+		c.authenticate()
 		return
 	}
+	s := c.w.begin(c.req)
 	if s == nil {
 		c.refuse(wire.StatusUnauthorized)
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended || !s.connected || s.conn != c.req.Conn {
-		c.refuse(wire.StatusUnauthorized) // taken over while this waited for the lock
-		return
-	}
-	c.s = s
+	defer s.Close()
+	c.s, c.session = s, s.ID()
 	named, err := c.decode()
 	switch {
 	case err != nil:
 		c.w.count.add(c.req.Conn, cntMalformed, 1)
 		c.refuse(wire.StatusFailed)
-	case named != "" && named != s.id, c.req.SessionID != "" && c.req.SessionID != s.id:
+	case named != "" && named != c.session, c.req.SessionID != "" && c.req.SessionID != c.session:
 		c.refuse(wire.StatusUnauthorized)
 	default:
 		c.handle()
@@ -207,71 +215,79 @@ func (c *call) decode() (session string, err error) {
 	panic("rooms: no such request")
 }
 
-// handle handles a request whose session is sure. c.s.mu is held.
+// handle handles a request whose session is sure.
 func (c *call) handle() {
 	switch c.kind {
 	case bye:
-		c.w.sessions.dropConn(c.req.Conn)
-		c.w.clients.UnsubscribeAll(c.req.Conn) // first: it need not hear of its own leaving
-		c.w.end(c.s)
+		if err := c.s.End(); err != nil {
+			c.fail(err)
+			return
+		}
+		c.later.note.Bind = true // to no session
 		c.refuse(wire.StatusOK)
 	case createRoom:
 		c.handleCreate()
 	case joinRoom:
 		c.handleJoin()
 	case leaveRoom:
-		if !c.do() {
-			c.s.forget(c.roomID) // the room ended without this session's doing
-		}
+		c.handleLeave()
 	case updateRoom:
-		if c.roomID == "" {
-			c.find(c.update.Room.Alias)
+		if c.roomID == "" && !c.find(c.update.Room.Alias) {
+			return
 		}
 		c.do()
 	case getRoomInfo:
-		if c.roomID == "" {
-			c.find(c.info.Alias)
+		if c.roomID == "" && !c.find(c.info.Alias) {
+			return
 		}
 		c.do()
 	case updateMember:
-		// The room was added to this request later: without it, it can only be the one that the member is in.
-		switch {
-		case c.roomID != "":
-			c.do()
-		case len(c.s.rooms) == 1:
-			c.roomID = c.s.rooms[0].room
-			c.do()
-		case len(c.s.rooms) == 0:
-			c.refuse(wire.StatusNotInRoom)
-		default:
-			c.refuse(wire.StatusFailed)
-		}
-	case sendMessage, fetchConversation, destroyRoom:
+		c.handleUpdateMember()
+	case sendMessage, fetchConversation:
 		c.do()
+	case destroyRoom:
+		if c.do() && c.res.Status == wire.StatusOK {
+			c.leftRoom()
+		}
 	case unknownRequest, authenticate, goneMember, describe, hasMember:
 		panic("rooms: no such request")
 	}
 }
 
-// find sets the room from an alias; when there is none, to "", which is no room's id.
-func (c *call) find(alias string) {
-	if alias != "" {
-		c.roomID, _ = c.w.store.Find(alias)
+// find sets the room from an alias; when there is none, to "", which is no room's id. False: it could not be found out,
+// and the request has failed.
+func (c *call) find(alias string) bool {
+	if alias == "" {
+		return true
 	}
+	id, err := c.w.store.Find(alias)
+	if err != nil {
+		c.fail(err)
+		return false
+	}
+	c.roomID = id
+	return true
 }
 
 // do runs the request on its room, or answers "not-found". It reports whether there was a room.
 func (c *call) do() bool {
-	if c.roomID != "" && c.w.store.Do(c.roomID, c) {
-		return true
+	if c.roomID != "" {
+		found, err := c.w.store.Do(c.roomID, c)
+		switch {
+		case err != nil:
+			c.fail(err)
+			return false
+		case found:
+			return true
+		}
 	}
 	c.refuse(wire.StatusNotFound)
 	return false
 }
 
 // authenticate gives the connection a session: the one it names, when that is there and of the same subject, else a new
-// one. old is the session that the connection has, or nil; it ends when it is not the one named.
-func (c *call) authenticate(old *session) {
+// one. The session that the connection has ends when it is not the one named.
+func (c *call) authenticate() {
 	if err := c.auth.Unmarshal(c.req.Payload); err != nil {
 		c.w.count.add(c.req.Conn, cntMalformed, 1)
 		c.refuse(wire.StatusFailed)
@@ -282,24 +298,20 @@ func (c *call) authenticate(old *session) {
 		c.refuse(wire.StatusUnauthorized)
 		return
 	}
-	id := c.auth.SessionID
-	if old != nil && (old.id != id || old.subject != subject) {
-		c.w.drop(old, c.req.Conn)
-	}
-	var s *session
-	if id != "" {
-		s = c.w.takeOver(id, subject, c.req.Conn)
-	}
-	if s == nil {
-		s = c.w.sessions.create(c.req.Conn, subject, c.w.cfg.Limits.Sessions)
-	}
-	if s == nil {
+	id, bind, err := c.w.authenticate(c.req, c.auth.SessionID, subject)
+	switch {
+	case errors.Is(err, ErrFull):
+		c.later.note.Bind = true // the one it had has ended
 		c.refuse(wire.StatusCapacity)
 		return
+	case err != nil:
+		c.fail(err)
+		return
 	}
-	answer := wire.AuthenticateResponse{Status: wire.StatusOK, SessionID: s.id}
+	c.later.note.Bind, c.later.note.Session = true, bind
+	answer := wire.AuthenticateResponse{Status: wire.StatusOK, SessionID: id}
 	c.res.Answer = answer.AppendTo(c.res.Answer[:0])
-	c.req.Reply(wire.TypeAuthenticateResponse, c.res.Answer)
+	c.answer()
 }
 
 // handleCreate creates a room. The session does not join it by that.
@@ -312,54 +324,132 @@ func (c *call) handleCreate() {
 		c.refuse(wire.StatusCapacity)
 		return
 	}
-	room := newRoom(cloneRoom(in), c.s.id)
+	room := newRoom(cloneRoom(in), c.session, c.millis())
 	// Once the room is there, others may change it: the answer is made before.
 	room.Describe(wire.StatusOK, &c.res)
 	for {
-		result, id := c.w.store.Create(room)
+		result, id, err := c.w.store.Create(room)
+		if err != nil {
+			c.fail(err)
+			return
+		}
 		switch result {
 		case Created:
-			c.req.Reply(wire.TypeCreateRoomResponse, c.res.Answer)
+			c.answer()
 			return
 		case Full:
 			c.refuse(wire.StatusCapacity)
 			return
 		case Exists:
 			c.kind = describe
-			if c.w.store.Do(id, c) {
+			found, err := c.w.store.Do(id, c)
+			if err != nil {
+				c.fail(err)
+			}
+			if found || err != nil {
 				return
 			}
+			c.kind = createRoom
 			// It has just gone: so the name is free, or taken by yet another.
 			room.Describe(wire.StatusOK, &c.res)
 		}
 	}
 }
 
-// handleJoin joins a room. The session's list of rooms is changed when the room has taken the member.
+// handleJoin joins a room. The room's answer waits for the session's list of rooms.
 func (c *call) handleJoin() {
-	if c.roomID == "" {
-		c.find(c.join.Alias)
+	if c.roomID == "" && !c.find(c.join.Alias) {
+		return
 	}
-	if limit := c.w.cfg.Limits.RoomsPerSession; c.s.find(c.roomID) < 0 && len(c.s.rooms) >= limit {
-		c.forgetEnded()
-		if len(c.s.rooms) >= limit {
-			c.refuse(wire.StatusCapacity)
+	limit := c.w.cfg.Limits.RoomsPerSession
+	attempt, ok, err := c.s.Joining(c.roomID, limit)
+	if err == nil && !ok {
+		if err = c.forgetEnded(); err == nil {
+			attempt, ok, err = c.s.Joining(c.roomID, limit)
+		}
+	}
+	switch {
+	case err != nil:
+		c.fail(err)
+		return
+	case !ok:
+		c.refuse(wire.StatusCapacity)
+		return
+	}
+	c.attempt = attempt
+	joined := c.do() && (c.res.Status == wire.StatusOK || c.res.Status == wire.StatusAlreadyInRoom)
+	if c.roomID == "" || c.later.err != nil {
+		return // nothing was noted, or what became of it is not known
+	}
+	if err := c.s.Joined(c.roomID, joined); err != nil {
+		c.fail(err)
+	}
+}
+
+// handleLeave leaves a room.
+func (c *call) handleLeave() {
+	attempt, err := c.s.Leaving(c.roomID)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.attempt = attempt
+	c.do() // a room that is not there has ended without this session's doing
+	if c.later.err == nil {
+		c.leftRoom()
+	}
+}
+
+// leftRoom notes that the session is not in the room any more.
+func (c *call) leftRoom() {
+	if err := c.s.Left(c.roomID); err != nil {
+		c.fail(err)
+	}
+}
+
+// handleUpdateMember updates a member. The room was added to this request later: without it, it can only be the one that
+// the member is in.
+func (c *call) handleUpdateMember() {
+	if c.roomID == "" {
+		rooms, err := c.s.Rooms()
+		switch {
+		case err != nil:
+			c.fail(err)
+			return
+		case len(rooms) == 0:
+			c.refuse(wire.StatusNotInRoom)
+			return
+		case len(rooms) > 1:
+			c.refuse(wire.StatusFailed)
 			return
 		}
+		c.roomID = rooms[0].Room
 	}
 	c.do()
 }
 
 // forgetEnded takes the rooms that have ended out of the session's list.
-func (c *call) forgetEnded() {
+func (c *call) forgetEnded() error {
+	rooms, err := c.s.Rooms()
+	if err != nil {
+		return err
+	}
 	kind, room := c.kind, c.roomID
 	c.kind = hasMember
-	c.s.rooms = slices.DeleteFunc(c.s.rooms, func(m membership) bool {
-		c.found = false
-		c.w.store.Do(m.room, c)
-		return !c.found
-	})
-	c.kind, c.roomID = kind, room
+	defer func() { c.kind, c.roomID, c.attempt = kind, room, 0 }()
+	for _, m := range rooms {
+		c.found, c.attempt = false, m.Attempt
+		if _, err := c.w.store.Do(m.Room, c); err != nil {
+			return err
+		}
+		if c.found {
+			continue
+		}
+		if err := c.s.Forget(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Apply implements Op.
@@ -368,26 +458,32 @@ func (c *call) Apply(r *Room) {
 	switch c.kind {
 	case joinRoom:
 		reenter := slices.Contains(c.join.Options, wire.OptionReenter)
-		r.Join(c.s.id, &c.join.Member, reenter, c.millis(), l, &c.res)
+		r.Join(c.session, c.attempt, &c.join.Member, reenter, c.millis(), l, &c.res)
 	case leaveRoom, goneMember:
-		r.Leave(c.s.id, c.millis(), &c.res)
+		r.Leave(c.session, c.millis(), &c.res)
+		if c.attempt > 0 {
+			r.Bar(c.session, c.attempt, c.millis(), &c.res)
+		}
 	case updateRoom:
-		r.Update(c.s.id, &c.update.Room, c.millis(), l, &c.res)
+		r.Update(c.session, &c.update.Room, c.millis(), l, &c.res)
 	case updateMember:
-		r.UpdateMember(c.s.id, &c.member.Member, c.millis(), l, &c.res)
+		r.UpdateMember(c.session, &c.member.Member, c.millis(), l, &c.res)
 	case getRoomInfo:
 		r.Info(&c.res)
 	case sendMessage:
-		r.Send(c.s.id, c.send.ChatMessage.Message, uint64(c.now.UnixMicro()), l, &c.res)
+		r.Send(c.session, c.send.ChatMessage.Message, uint64(c.now.UnixMicro()), l, &c.res)
 	case fetchConversation:
-		r.Fetch(c.s.id, &c.fetch, &c.res)
+		r.Fetch(c.session, &c.fetch, uint64(c.now.UnixMicro()), l, &c.res)
 	case destroyRoom:
-		r.Destroy(c.s.id, c.millis(), &c.res)
+		r.Destroy(c.session, c.millis(), &c.res)
 	case describe:
 		r.Describe(wire.StatusAlreadyExists, &c.res)
 	case hasMember:
 		c.res.reset()
-		c.found = r.index[c.s.id] != nil
+		c.found = r.index[c.session] != nil
+		if !c.found && c.attempt > 0 {
+			r.Bar(c.session, c.attempt, c.millis(), &c.res)
+		}
 	case unknownRequest, authenticate, bye, createRoom:
 		panic("rooms: not an operation on a room")
 	}
@@ -395,14 +491,40 @@ func (c *call) Apply(r *Room) {
 
 func (c *call) millis() uint64 { return uint64(c.now.UnixMilli()) }
 
+// Result implements Op.
+func (c *call) Result() *Result { return &c.res }
+
+// Subscribes implements Op.
+func (c *call) Subscribes() (mq.TopicKind, bool) {
+	switch c.kind {
+	case joinRoom:
+		return mq.TopicRoom, true
+	case fetchConversation:
+		return mq.TopicConversation, slices.Contains(c.fetch.Options, wire.Subscribe)
+	case unknownRequest, authenticate, bye, createRoom, leaveRoom, updateRoom, updateMember, getRoomInfo, sendMessage,
+		destroyRoom, goneMember, describe, hasMember:
+	}
+	return 0, false
+}
+
 // Deliver implements Op. The answer goes first. The gateway subscribes a joiner when it sees the answer, so a joiner
 // gets its own MemberJoined after it (which clients expect), and a leaver does not get its own MemberLeft; everything
-// that happens to the room later reaches the joiner, and nothing that is in its answer already is missing in it.
-func (c *call) Deliver(r *Room) {
+// that happens to the room later reaches the joiner, and nothing that is in its answer already is missing in it. With an
+// engine the note of the answer does the same.
+func (c *call) Deliver(r *Room, seq uint64) {
 	if c.kind == hasMember {
 		return
 	}
+	c.tally()
 	res, w := &c.res, c.w
+	c.roomID = r.ID() // no view of the request any more: the session may keep it
+	if w.engine != nil {
+		if _, ok := c.Subscribes(); ok {
+			c.later.note.Room, c.later.note.RoomSeq = c.roomID, seq
+		}
+		c.later.ready = true
+		return
+	}
 	if c.req != nil {
 		c.req.Reply(answerTypes[c.kind], res.Answer)
 	}
@@ -413,36 +535,11 @@ func (c *call) Deliver(r *Room) {
 		w.clients.EndTopic(mq.Topic{Kind: mq.TopicRoom, Room: r.ID()})
 		w.clients.EndTopic(mq.Topic{Kind: mq.TopicConversation, Room: r.ID()})
 	}
-	c.tally()
-	switch {
-	case c.kind == joinRoom && (res.Status == wire.StatusOK || res.Status == wire.StatusAlreadyInRoom):
-		c.joined(r.ID())
-	case c.kind == leaveRoom, c.kind == destroyRoom && r.Ended():
-		c.s.forget(r.ID())
-		c.settle()
-	}
-}
-
-// joined notes that the session is in a room by its present connection.
-func (c *call) joined(room string) {
-	if i := c.s.find(room); i >= 0 {
-		c.s.rooms[i].detached = false
-	} else {
-		c.s.rooms = append(c.s.rooms, membership{room: room})
-	}
-	c.settle()
-}
-
-// settle stops the grace when it has nothing left to end.
-func (c *call) settle() {
-	if c.s.grace != nil && c.s.attached() {
-		c.s.stopGrace()
-	}
 }
 
 // tally counts what the operation has done.
 func (c *call) tally() {
-	id := c.s.conn
+	id := c.conn
 	if c.res.Members != 0 {
 		c.w.count.add(id, cntMembers, int64(c.res.Members))
 	}
@@ -468,5 +565,5 @@ func (c *call) countRefusal(status string) {
 func (c *call) refuse(status string) {
 	c.countRefusal(status)
 	c.res.refuse(status)
-	c.req.Reply(answerTypes[c.kind], c.res.Answer)
+	c.answer()
 }

@@ -30,7 +30,14 @@ type Room struct {
 	// lastID is the id of the last message [us since 1970], growing likewise.
 	lastID uint64
 
+	// emptied is when the room was created or its last member left [ms since 1970]. Of no meaning while it has members.
+	emptied uint64
+	// bars keep out joins that were on their way when their session was taken out of the room. In the order of adding.
+	bars []bar
+
 	ended bool
+
+	tx *journal // nil outside of a transaction
 }
 
 // kept is a message of the history.
@@ -50,6 +57,9 @@ type Result struct {
 	EventType string
 	Event     []byte // payload
 
+	// Delta is what has changed besides what the event tells, for a Store that keeps a log (see Room.Replay).
+	Delta []byte
+
 	// Change in the numbers of members and of messages sent.
 	Members, Messages int
 
@@ -58,7 +68,7 @@ type Result struct {
 
 func (res *Result) reset() {
 	res.Status, res.EventType = "", ""
-	res.Answer, res.Event = res.Answer[:0], res.Event[:0]
+	res.Answer, res.Event, res.Delta = res.Answer[:0], res.Event[:0], res.Delta[:0]
 	res.Members, res.Messages = 0, 0
 }
 
@@ -68,9 +78,13 @@ func (res *Result) refuse(status string) {
 	res.Answer = (&wire.LeaveRoomResponse{Status: status}).AppendTo(res.Answer[:0])
 }
 
-// newRoom returns a room described by info, which it owns from now on. info.RoomID must be set.
-func newRoom(info wire.Room, creator string) *Room {
-	return &Room{info: info, creator: creator, index: map[string]*wire.Member{}}
+// Changed reports whether the method has changed the room.
+func (res *Result) Changed() bool { return res.EventType != "" || len(res.Delta) > 0 }
+
+// newRoom returns a room described by info, which it owns from now on, created at the time now [ms since 1970].
+// info.RoomID must be set.
+func newRoom(info wire.Room, creator string, now uint64) *Room {
+	return &Room{info: info, creator: creator, index: map[string]*wire.Member{}, emptied: now}
 }
 
 // ID returns the room's id.
@@ -123,19 +137,23 @@ func (r *Room) list(res *Result) []wire.Member {
 
 // Join answers JoinRoom of a session. A member that joins again gets "already-in-room"; with reenter it gets "ok", and
 // the others are told only if something about it has changed. in.SessionID and in.LastUpdate are ignored: they are the
-// session's and the room's to say.
-func (r *Room) Join(session string, in *wire.Member, reenter bool, now uint64, limits *Limits, res *Result) {
+// session's and the room's to say. attempt counts the joins of the session (see Bar); 0 where nobody counts.
+func (r *Room) Join(session string, attempt uint64, in *wire.Member, reenter bool, now uint64, limits *Limits, res *Result) {
 	res.reset()
 	self := r.index[session]
 	res.Status = wire.StatusOK
 	switch {
+	case r.barred(session, attempt):
+		res.refuse(wire.StatusUnauthorized)
+		return
 	case len(in.ScreenName) > limits.NameBytes || memberBytes(in, len(session), res) > limits.MemberBytes,
 		self == nil && len(r.members) >= limits.MembersPerRoom:
 		res.refuse(wire.StatusCapacity)
 		return
 	case self == nil:
 		self = &wire.Member{SessionID: session}
-		r.index[session] = self
+		r.setIndex(session, self)
+		r.ownMembers()
 		r.members = append(r.members, self)
 		res.Members = 1
 		r.assign(self, in, now)
@@ -143,6 +161,7 @@ func (r *Room) Join(session string, in *wire.Member, reenter bool, now uint64, l
 	case !reenter:
 		res.Status = wire.StatusAlreadyInRoom
 	case !sameMember(self, in):
+		self = r.writable(self)
 		r.assign(self, in, now)
 		r.tell(wire.MemberUpdated, session, self, res)
 	}
@@ -190,9 +209,12 @@ func (r *Room) Leave(session string, now uint64, res *Result) {
 		res.refuse(wire.StatusNotInRoom)
 		return
 	}
-	delete(r.index, session)
-	r.members = slices.DeleteFunc(r.members, func(m *wire.Member) bool { return m == self })
+	self = r.writable(self)
+	r.removeMember(self)
 	self.LastUpdate = r.next(now)
+	if len(r.members) == 0 {
+		r.emptied = self.LastUpdate
+	}
 	res.Members = -1
 	r.tell(wire.MemberLeft, session, self, res)
 	res.Status = wire.StatusOK
@@ -237,6 +259,7 @@ func (r *Room) UpdateMember(session string, in *wire.MemberUpdate, now uint64, l
 		res.refuse(wire.StatusCapacity)
 		return
 	}
+	target = r.writable(target)
 	r.assign(target, &changed, now)
 	r.tell(wire.MemberUpdated, session, target, res)
 	res.Status = wire.StatusOK

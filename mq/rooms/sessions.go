@@ -13,6 +13,7 @@ import (
 // session is what pcast.Authenticate gives a client. It belongs to one connection at a time, or to none for a while
 // after that was lost.
 type session struct {
+	w       *Worker
 	id      string // 130 random bits: knowing it is the right to take the session over
 	subject string // whom the Authenticator saw; does not change
 
@@ -82,6 +83,74 @@ func (s *session) stopGrace() {
 	}
 }
 
+// The methods of Session, for the time while a request of the session is handled: mu is held then, so that nothing needs
+// to be noted beforehand.
+
+// ID implements Session.
+func (s *session) ID() string { return s.id }
+
+// Rooms implements Session.
+func (s *session) Rooms() ([]Membership, error) {
+	out := make([]Membership, 0, len(s.rooms))
+	for i := range s.rooms {
+		out = append(out, Membership{Room: s.rooms[i].room})
+	}
+	return out, nil
+}
+
+// Joining implements Session.
+func (s *session) Joining(room string, limit int) (uint64, bool, error) {
+	return 0, len(s.rooms) < limit || s.find(room) >= 0, nil
+}
+
+// Joined implements Session: a session that has joined a room is in it by its present connection.
+func (s *session) Joined(room string, joined bool) error {
+	if !joined {
+		return nil
+	}
+	if i := s.find(room); i >= 0 {
+		s.rooms[i].detached = false
+	} else {
+		s.rooms = append(s.rooms, membership{room: room})
+	}
+	s.settle()
+	return nil
+}
+
+// Leaving implements Session.
+func (s *session) Leaving(string) (uint64, error) { return 0, nil }
+
+// Left implements Session.
+func (s *session) Left(room string) error {
+	s.forget(room)
+	s.settle()
+	return nil
+}
+
+// Forget implements Session.
+func (s *session) Forget(m Membership) error {
+	s.forget(m.Room)
+	return nil
+}
+
+// End implements Session.
+func (s *session) End() error {
+	s.w.sessions.dropConn(s.conn)
+	s.w.clients.UnsubscribeAll(s.conn) // first: it need not hear of its own leaving
+	s.w.end(s)
+	return nil
+}
+
+// Close implements Session.
+func (s *session) Close() { s.mu.Unlock() }
+
+// settle stops the grace when it has nothing left to end.
+func (s *session) settle() {
+	if s.grace != nil && s.attached() {
+		s.stopGrace()
+	}
+}
+
 const indexShards = 64 // power of two
 
 // index finds sessions by their id and by their connection. Its locks are leaves.
@@ -143,12 +212,12 @@ func (x *index) byID(id string) *session {
 }
 
 // create makes a session of a connection, or returns nil when there are limit already.
-func (x *index) create(id conn.ID, subject string, limit int) *session {
+func (x *index) create(w *Worker, id conn.ID, subject string, limit int) *session {
 	if x.count.Add(1) > int64(limit) {
 		x.count.Add(-1)
 		return nil
 	}
-	s := &session{id: rand.Text(), subject: subject, conn: id, connected: true}
+	s := &session{w: w, id: rand.Text(), subject: subject, conn: id, connected: true}
 	i := &x.ids[maphash.String(x.seed, s.id)%indexShards]
 	i.mu.Lock()
 	i.m[s.id] = s

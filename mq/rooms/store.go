@@ -5,32 +5,41 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mqgate/mqgate/mq"
 )
 
 // Op is one operation on one room.
 type Op interface {
 	// Apply changes the room. It only computes: a store that loses a compare-and-set calls it again on a newer state.
 	Apply(*Room)
-	// Deliver answers the request and publishes the event. It is called once, after the change is in the store, and
-	// before Deliver of any later change to the same room: so answers and events leave in the order of the changes.
-	Deliver(*Room)
+	// Result returns what Apply has left behind. It is good until the next Apply.
+	Result() *Result
+	// Subscribes reports whether the answer subscribes a client to a topic of the room, and to which.
+	Subscribes() (mq.TopicKind, bool)
+	// Deliver is called once, after the change is in the store, and before Deliver of any later change to the same room.
+	// In the memory of one process it answers the request and publishes the event: so answers and events leave in the
+	// order of the changes. An Engine publishes events by itself; seq is then the number of the last record of the room's
+	// log that a subscriber must not get any more.
+	Deliver(r *Room, seq uint64)
 }
 
 // Store keeps rooms and the names they are found by. All methods are safe from any goroutine.
 type Store interface {
 	// Create adds a room. When its id or its alias is taken, or when the store is full, nothing happens: the result
 	// says which, and id is that of the room in the way.
-	Create(r *Room) (result CreateResult, id string)
+	Create(r *Room) (result CreateResult, id string, err error)
 
-	// Find returns the id of the room with an alias.
-	Find(alias string) (id string, ok bool)
+	// Find returns the id of the room with an alias, or "".
+	Find(alias string) (id string, err error)
 
-	// Do applies op to a room and delivers it. False: there is no such room, and neither was called. A room that has
-	// ended after Apply is removed, and its alias is free, when Do returns.
-	Do(id string, op Op) bool
+	// Do applies op to a room and delivers it. False: there is no such room, and Deliver was not called. A room that has
+	// ended after Apply is removed, and its alias is free, when Do returns. After an error Deliver was not called, and it
+	// is not known whether the change was made.
+	Do(id string, op Op) (bool, error)
 
 	// Len returns the number of rooms.
-	Len() int
+	Len() (int, error)
 
 	// Close stops everything the store does by itself. It waits for nothing.
 	Close()
@@ -96,22 +105,23 @@ func (st *memStore) aliasShard(alias string) *shard[string] {
 }
 
 // Create implements Store.
-func (st *memStore) Create(r *Room) (CreateResult, string) {
+func (st *memStore) Create(r *Room) (CreateResult, string, error) {
 	id, alias := r.ID(), r.Alias()
 	if alias != "" {
 		as := st.aliasShard(alias)
 		as.mu.Lock()
 		defer as.mu.Unlock()
 		if other, ok := as.m[alias]; ok {
-			return Exists, other
+			return Exists, other, nil
 		}
 		result, other := st.insert(r)
 		if result == Created {
 			as.m[alias] = id
 		}
-		return result, other
+		return result, other, nil
 	}
-	return st.insert(r)
+	result, other := st.insert(r)
+	return result, other, nil
 }
 
 func (st *memStore) insert(r *Room) (CreateResult, string) {
@@ -136,36 +146,36 @@ func (st *memStore) insert(r *Room) (CreateResult, string) {
 }
 
 // Find implements Store.
-func (st *memStore) Find(alias string) (string, bool) {
+func (st *memStore) Find(alias string) (string, error) {
 	s := st.aliasShard(alias)
 	s.mu.RLock()
-	id, ok := s.m[alias]
+	id := s.m[alias]
 	s.mu.RUnlock()
-	return id, ok
+	return id, nil
 }
 
 // Do implements Store.
-func (st *memStore) Do(id string, op Op) bool {
+func (st *memStore) Do(id string, op Op) (bool, error) {
 	s := st.shard(id)
 	s.mu.RLock()
 	e := s.m[id]
 	s.mu.RUnlock()
 	if e == nil {
-		return false
+		return false, nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.gone {
-		return false
+		return false, nil
 	}
 	op.Apply(e.room)
-	op.Deliver(e.room)
+	op.Deliver(e.room, 0)
 	if e.room.Ended() {
 		st.remove(e) // not before Deliver: nobody may join a new room of this id while the old one is being ended
 	} else {
 		st.watch(e)
 	}
-	return true
+	return true, nil
 }
 
 // watch starts or stops the timer of a room that has become empty or is so no longer. e.mu is held.
@@ -217,7 +227,7 @@ func (st *memStore) remove(e *memRoom) {
 }
 
 // Len implements Store.
-func (st *memStore) Len() int { return int(st.count.Load()) }
+func (st *memStore) Len() (int, error) { return int(st.count.Load()), nil }
 
 // Close implements Store. Timers that are running are stopped, and none is started any more.
 func (st *memStore) Close() {

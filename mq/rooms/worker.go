@@ -22,9 +22,11 @@ type Config struct {
 	// it is destroyed.
 	EmptyRoomTTL time.Duration
 
-	// Store keeps the rooms; nil: in memory, with Limits.Rooms and EmptyRoomTTL. Its Do must have delivered when it
-	// returns, since a request is answered before Process returns.
-	Store Store
+	// Engine keeps sessions and rooms; nil: in memory, and every request is answered before Process returns.
+	Engine Engine
+
+	// Now is the clock; nil: time.Now. The timers of rooms and sessions in memory do not follow it.
+	Now func() time.Time
 }
 
 // DefaultConfig lets everyone in.
@@ -37,15 +39,18 @@ func DefaultConfig() Config {
 	}
 }
 
-// Worker implements mq.Worker with everything in the memory of this process. Process and Disconnected may run on any
-// number of loops at once, for one connection on one loop at a time.
+// Worker implements mq.Worker with everything in the memory of this process, or in an Engine. Process and Disconnected may
+// run on any number of loops at once, for one connection on one loop at a time.
 type Worker struct {
 	cfg      Config
-	sessions *index
+	engine   Engine // nil: in memory
+	sessions *index // nil with an engine
 	store    Store
 	clients  mq.Clients
 	calls    sync.Pool // *call
 	closed   atomic.Bool
+	failed   atomic.Pointer[error] // why the engine did not start
+	work     work                  // requests that an engine has not answered yet
 	count    counters
 }
 
@@ -56,23 +61,36 @@ func New(cfg Config) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, sessions: newIndex(), store: cfg.Store}
-	if w.store == nil {
-		w.store = newMemStore(cfg.Limits.Rooms, cfg.EmptyRoomTTL)
+	w := &Worker{cfg: cfg, engine: cfg.Engine}
+	if w.cfg.Now == nil {
+		w.cfg.Now = time.Now
+	}
+	if w.engine != nil {
+		w.store = w.engine
+	} else {
+		w.sessions, w.store = newIndex(), newMemStore(cfg.Limits.Rooms, cfg.EmptyRoomTTL)
 	}
 	w.calls.New = func() any { return &call{w: w} }
 	return w, nil
 }
 
-// Attach implements mq.Worker.
-func (w *Worker) Attach(c mq.Clients) { w.clients = c }
+// Attach implements mq.Worker. With an engine that cannot start every request fails with the reason.
+func (w *Worker) Attach(c mq.Clients) {
+	w.clients = c
+	if w.engine == nil {
+		return
+	}
+	if err := w.engine.Start(w, c); err != nil {
+		w.failed.Store(&err)
+	}
+}
 
 var errClosed = errors.New("rooms: worker is closed")
 
 // errUnknownType is the cause of failing a request of a type that this worker does not know.
 var errUnknownType = errors.New("rooms: unknown request type")
 
-// Process implements mq.Worker: every request is answered before it returns.
+// Process implements mq.Worker: every request is answered before it returns, or with an engine later.
 func (w *Worker) Process(r *mq.Request) {
 	if w.closed.Load() {
 		r.Fail(errClosed)
@@ -82,6 +100,10 @@ func (w *Worker) Process(r *mq.Request) {
 	if q == unknownRequest {
 		w.count.add(r.Conn, cntUnknown, 1)
 		r.Fail(errUnknownType)
+		return
+	}
+	if w.engine != nil {
+		w.processLater(q, r)
 		return
 	}
 	c := w.calls.Get().(*call)
@@ -94,8 +116,12 @@ func (w *Worker) Process(r *mq.Request) {
 // Disconnected implements mq.Worker. The codes with which clients end for good end the session, and its members leave
 // at once: 1000 (a clean stop), 4000 and 4001 (after which clients do not come back either). After every other code the
 // client may be back, and the session waits for the grace. When another connection has taken the session over, or the
-// client had said Bye, there is nothing left to do. It always takes what it is told: the error is nil.
+// client had said Bye, there is nothing left to do. It always takes what it is told: the error is nil. An engine hears of
+// the ends of connections in its own way, from all gateways.
 func (w *Worker) Disconnected(d mq.Disconnect) error {
+	if w.engine != nil {
+		return nil
+	}
 	s := w.sessions.byConn(d.Conn)
 	if s == nil {
 		return nil
@@ -172,11 +198,48 @@ func (w *Worker) end(s *session) {
 
 // leave takes a session out of a room without a request. s.mu is held.
 func (w *Worker) leave(s *session, room string) {
-	c := w.calls.Get().(*call)
-	c.begin(goneMember, nil)
-	c.s = s
-	w.store.Do(room, c)
-	c.release()
+	_, _ = w.takeOut(s.id, room, 0, s.conn) // in memory there are no errors
+}
+
+// begin returns the session of a request, or nil. It must be closed.
+func (w *Worker) begin(r *mq.Request) Session {
+	if w.engine != nil {
+		if r.Bound == "" {
+			return nil
+		}
+		return w.engine.Session(r.Bound, r.Conn)
+	}
+	s := w.sessions.byConn(r.Conn)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	if s.ended || !s.connected || s.conn != r.Conn {
+		s.mu.Unlock()
+		return nil // taken over while this waited for the lock
+	}
+	return s
+}
+
+// authenticate gives the connection of a request a session: see Engine.Authenticate.
+func (w *Worker) authenticate(r *mq.Request, id, subject string) (granted, bind string, err error) {
+	if w.engine != nil {
+		return w.engine.Authenticate(r.Conn, r.Bound, id, subject)
+	}
+	if old := w.sessions.byConn(r.Conn); old != nil && (old.id != id || old.subject != subject) {
+		w.drop(old, r.Conn)
+	}
+	var s *session
+	if id != "" {
+		s = w.takeOver(id, subject, r.Conn)
+	}
+	if s == nil {
+		s = w.sessions.create(w, r.Conn, subject, w.cfg.Limits.Sessions)
+	}
+	if s == nil {
+		return "", "", ErrFull
+	}
+	return s.id, "", nil
 }
 
 // takeOver gives a session to a connection, and reports whether it could: the session must be there, and of the same
@@ -220,10 +283,15 @@ func (w *Worker) drop(s *session, id conn.ID) {
 	w.end(s)
 }
 
-// Close stops all timers: nobody leaves, and no room vanishes, any more. What is asked afterwards fails. It does not
-// wait for requests that are being handled; the gateway is stopped first.
+// Close stops all timers: nobody leaves, and no room vanishes, any more. What is asked afterwards fails. In memory it does
+// not wait for requests that are being handled; the gateway is stopped first. With an engine it does.
 func (w *Worker) Close() {
 	w.closed.Store(true)
+	if w.engine != nil {
+		w.work.close()
+		w.engine.Close()
+		return
+	}
 	for _, s := range w.sessions.all() {
 		s.mu.Lock()
 		s.stopGrace()

@@ -29,6 +29,7 @@ func (b *builder) check() {
 	b.checkLoops()
 	b.checkConnections()
 	b.checkMemory()
+	b.checkNATS()
 }
 
 // ok reports whether the values of all the settings are usable.
@@ -127,7 +128,7 @@ func (b *builder) checkAuth() {
 		b.fault("auth", "expected the secret in --auth-secret-file")
 	case s.Auth == AuthOpen && s.AuthSecretFile != "":
 		b.fault("auth-secret-file", "expected --auth=jwt, the secret has no meaning with --auth (%s)", b.described("auth"))
-	case s.Auth == AuthOpen && b.ok("listen") && slices.ContainsFunc(s.Listen, func(a Address) bool { return !a.IsLoopback() }):
+	case s.Auth == AuthOpen && b.ok("listen") && (!s.NATS.On() || s.NATS.Embedded()) && slices.ContainsFunc(s.Listen, func(a Address) bool { return !a.IsLoopback() }):
 		b.warn("--auth=open on an address that other machines can reach: anybody may be anybody")
 	}
 	if s.AuthSecretFile == "" {

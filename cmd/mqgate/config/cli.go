@@ -12,7 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-const commandNames = "serve, doctor or version"
+const commandNames = "serve, worker, doctor or version"
 
 // commandLine is what the arguments say.
 type commandLine struct {
@@ -224,6 +224,8 @@ func newParser(values *recorder, stdout io.Writer) (*kong.Kong, error) {
 		kong.NamedMapper("switch", switchRecorder{values}),
 		kong.DynamicCommand(string(CommandServe), "Run the gateway until SIGTERM or SIGINT drains it.", "",
 			grammar(settings)),
+		kong.DynamicCommand(string(CommandWorker), "Run the rooms worker for gateways with --nats, until SIGTERM or SIGINT.", "",
+			grammar(workerSettings)),
 		kong.DynamicCommand(string(CommandDoctor), "Say how many connections this machine will hold, and what stops it.", "",
 			grammar(doctorSettings)),
 		kong.DynamicCommand(string(CommandVersion), "Print the version, that of Go, and the commit.", "", &struct{}{}),
@@ -253,6 +255,8 @@ func describe(k *kong.Kong) error {
 		switch CommandName(node.Name) {
 		case CommandServe:
 			node.Detail = helpServe
+		case CommandWorker:
+			node.Detail = helpWorker
 		case CommandDoctor:
 			node.Detail = helpDoctor
 		case CommandVersion, CommandHelp:

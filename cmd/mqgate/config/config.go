@@ -27,6 +27,8 @@ type CommandName string
 const (
 	// CommandServe runs the server, or only checks its configuration: see Command.Check.
 	CommandServe CommandName = "serve"
+	// CommandWorker runs the rooms worker for gateways with --nats, or only checks its configuration.
+	CommandWorker CommandName = "worker"
 	// CommandDoctor says how many connections this machine will hold, and what stops it.
 	CommandDoctor CommandName = "doctor"
 	// CommandVersion prints the version.
@@ -40,6 +42,8 @@ type Command struct {
 	Name CommandName
 	// Serve is the configuration of CommandServe and nil for the others.
 	Serve *Serve
+	// Worker is the configuration of CommandWorker and nil for the others.
+	Worker *Worker
 	// Doctor is what CommandDoctor shall examine and nil for the others.
 	Doctor *Doctor
 	// Check asks for the listing of the configuration (Serve.WriteReport) instead of a server.
@@ -176,6 +180,9 @@ type Serve struct {
 	MaxHistoryPerRoom      int  // chat messages; the oldest go when there are more, or more bytes than the next
 	MaxHistoryBytesPerRoom Size // of encoded chat messages
 
+	// More than one machine.
+	NATS NATS
+
 	// Logging.
 	LogLevel  slog.Level
 	LogFormat LogFormat
@@ -187,6 +194,7 @@ type Serve struct {
 	// line, to be logged at start.
 	Warnings []string
 
+	table     []setting            // of the command
 	effective map[string]effective // by the name of the setting: what the report shows
 }
 
@@ -236,6 +244,12 @@ func Parse(args, env []string, system System, stdout io.Writer) (*Command, error
 			return nil, faults
 		}
 		return &Command{Name: CommandServe, Serve: serve, Check: line.check}, nil
+	case CommandWorker:
+		worker := parseServe(line, env, system, faults)
+		if faults.any() {
+			return nil, faults
+		}
+		return &Command{Name: CommandWorker, Worker: worker, Check: line.check}, nil
 	case CommandDoctor:
 		doctor := parseDoctor(line, system, faults)
 		if faults.any() {
@@ -255,11 +269,13 @@ func Parse(args, env []string, system System, stdout io.Writer) (*Command, error
 	return nil, faults
 }
 
-// parseServe gathers the layers, checks each of their values, puts the strongest in place and checks the whole.
+// parseServe reads the configuration of mqgate serve or mqgate worker: it gathers the layers, checks each of their values, puts the strongest in place and checks the whole.
 func parseServe(line *commandLine, env []string, system System, faults *Faults) *Serve {
-	b := &builder{serve: &Serve{OpenFiles: system.OpenFiles}, system: system, faults: faults, bad: map[string]bool{}}
+	table := settingsOf(line.command)
+	b := &builder{serve: &Serve{OpenFiles: system.OpenFiles, table: table}, command: line.command, table: table, system: system, faults: faults,
+		bad: map[string]bool{}}
 	b.layer(line.given)
-	fromEnv, envFaults, note := readEnvironment(env)
+	fromEnv, envFaults, note := readEnvironment(env, table, line.command)
 	faults.add(envFaults...)
 	b.layer(fromEnv)
 	if note != "" {
@@ -267,7 +283,7 @@ func parseServe(line *commandLine, env []string, system System, faults *Faults) 
 	}
 	fileWasRead := true
 	if path, where := b.configFile(); path != "" {
-		fromFile, fileFaults, read := readFile(path, where)
+		fromFile, fileFaults, read := readFile(path, where, table)
 		before := len(faults.List)
 		faults.add(fileFaults...)
 		b.layer(fromFile)
@@ -275,7 +291,11 @@ func parseServe(line *commandLine, env []string, system System, faults *Faults) 
 		fileWasRead = read
 	}
 	b.assemble()
-	if fileWasRead { // else half of the values are unknown, and what they contradict would be guessed
+	switch { // without the file half of the values are unknown, and what they contradict would be guessed
+	case !fileWasRead:
+	case line.command == CommandWorker:
+		b.checkWorker()
+	default:
 		b.check()
 	}
 	return b.serve
@@ -290,11 +310,13 @@ type given struct {
 
 // builder assembles a Serve from its layers.
 type builder struct {
-	serve  *Serve
-	system System
-	faults *Faults
-	layers []map[string]given // strongest first
-	bad    map[string]bool    // settings whose strongest value cannot be used
+	serve   *Serve
+	command CommandName
+	table   []setting // of the command
+	system  System
+	faults  *Faults
+	layers  []map[string]given // strongest first
+	bad     map[string]bool    // settings whose strongest value cannot be used
 }
 
 func (b *builder) warn(format string, args ...any) {
@@ -340,8 +362,8 @@ func (b *builder) configFile() (string, origin) {
 // assemble stores the strongest value of each setting.
 func (b *builder) assemble() {
 	b.serve.effective = map[string]effective{}
-	for i := range settings {
-		s := &settings[i]
+	for i := range b.table {
+		s := &b.table[i]
 		if s.flagOnly {
 			continue
 		}

@@ -33,6 +33,8 @@ func settingsOf(command CommandName) []setting {
 	switch command {
 	case CommandServe:
 		return settings
+	case CommandWorker:
+		return workerSettings
 	case CommandDoctor:
 		return doctorSettings
 	case CommandVersion, CommandHelp:

@@ -17,14 +17,14 @@ const kubernetesMark = "KUBERNETES_SERVICE_HOST="
 var serviceLink = regexp.MustCompile(
 	`^MQGATE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// readEnvironment finds the settings in env, which is in the form of os.Environ. A variable that is set to nothing
+// readEnvironment finds the settings of a command's table in env, which is in the form of os.Environ. A variable that is set to nothing
 // counts as given: MQGATE_ADMIN= turns the admin interface off. The note, if not empty, names the variables that
 // were left alone because Kubernetes wrote them. The value of an unknown variable is not shown: it may be a secret.
-func readEnvironment(env []string) (values []given, faults []Fault, note string) {
+func readEnvironment(env []string, table []setting, command CommandName) (values []given, faults []Fault, note string) {
 	byName := map[string]*setting{}
 	var names []string
-	for i := range settings {
-		s := &settings[i]
+	for i := range table {
+		s := &table[i]
 		byName[s.env()] = s
 		if !s.flagOnly {
 			names = append(names, strings.TrimPrefix(s.env(), envPrefix))
@@ -50,7 +50,9 @@ func readEnvironment(env []string) (values []given, faults []Fault, note string)
 			links = append(links, name)
 		default:
 			problem := "unknown variable"
-			if near := nearest(strings.TrimPrefix(name, envPrefix), names); near != "" {
+			if isElsewhere(func(s *setting) bool { return s.env() == name }) {
+				problem = "expected for mqgate serve only, not for mqgate " + string(command)
+			} else if near := nearest(strings.TrimPrefix(name, envPrefix), names); near != "" {
 				problem += ", did you mean " + envPrefix + near + "?"
 			} else {
 				problem += ", expected the name of a setting after " + envPrefix
@@ -63,4 +65,14 @@ func readEnvironment(env []string) (values []given, faults []Fault, note string)
 		note = "environment variables that Kubernetes made for a Service were left alone: " + strings.Join(links, ", ")
 	}
 	return values, faults, note
+}
+
+// isElsewhere reports whether one of the settings of mqgate serve is meant, for commands that do not have all of them.
+func isElsewhere(meant func(*setting) bool) bool {
+	for i := range settings {
+		if meant(&settings[i]) {
+			return true
+		}
+	}
+	return false
 }

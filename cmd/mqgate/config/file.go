@@ -13,10 +13,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// readFile reads the settings of the YAML file at path, which where named. The file is one mapping from names of
+// readFile reads the settings of a command's table from the YAML file at path, which where named. The file is one mapping from names of
 // settings to values: a scalar, or for lists also a sequence of scalars. ok is false when no mapping was found, so that
 // nothing is known of what the file was to say.
-func readFile(path string, where origin) (values []given, faults []Fault, ok bool) {
+func readFile(path string, where origin, table []setting) (values []given, faults []Fault, ok bool) {
 	text, err := readLimited(path, maxConfigFileBytes)
 	if err != nil {
 		return nil, []Fault{{Where: where.where, Problem: fmt.Sprintf("%s %v, expected a YAML file", quote(path), err)}}, false
@@ -32,7 +32,7 @@ func readFile(path string, where origin) (values []given, faults []Fault, ok boo
 		return nil, []Fault{{Where: at(path, root), Problem: "not a mapping, expected lines of the form \"name: value\""}}, false
 	}
 	var names []string
-	for _, s := range settings {
+	for _, s := range table {
 		if !s.notInFile {
 			names = append(names, s.name)
 		}
@@ -53,11 +53,13 @@ func readFile(path string, where origin) (values []given, faults []Fault, ok boo
 			continue
 		}
 		firstLine[name] = key.Line
-		s := findSetting(name)
+		s := findIn(table, name)
 		if s == nil || s.notInFile {
 			problem := "unknown key"
 			if s != nil {
 				problem = "expected as the flag --" + name + ", not in a file"
+			} else if findSetting(name) != nil {
+				problem = "expected for mqgate serve only"
 			} else if near := nearest(name, names); near != "" {
 				problem += ", did you mean " + near + "?"
 			} else {

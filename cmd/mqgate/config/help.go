@@ -30,10 +30,18 @@ Examples:
       one machine, development: clients at ws://127.0.0.1:8080/ws, admin at http://127.0.0.1:9090
   mqgate serve --listen=:8080 --auth=jwt --auth-secret-file=/run/secrets/mqgate --log-format=json
       clients from everywhere, with signed tokens; the admin interface stays on loopback
+  mqgate serve --nats=nats://10.0.0.1:4222
+      one of several gateways, with workers elsewhere: mqgate worker
   mqgate serve --config=/etc/mqgate.yaml --check
       what would run, and where each value comes from
 
 Exit status: 0 drained, or the check passed; 1 failed while running; 2 wrong flags or configuration.`
+
+const helpWorker = `Any number of workers may run: they keep sessions and rooms in NATS JetStream, and any of them may die. All of them are given the same limits, and the same --auth. Every flag may also be set in the environment and in a YAML file, as with mqgate serve.
+
+  mqgate worker --nats=nats://10.0.0.1:4222,nats://10.0.0.2:4222 --nats-replicas=3
+
+Exit status: 0 ended by a signal, or the check passed; 1 failed; 2 wrong flags or configuration.`
 
 const helpDoctor = `Limits of the kernel, of this process and of memory are compared with what the connections need; beside each that is short stands the command that changes it. docs/tuning.md explains them.
 
@@ -121,7 +129,7 @@ func (w *helpWriter) flags(node *kong.Node) {
 		for _, flag := range byGroup[title] {
 			text := []string{flag.Help}
 			if s := findIn(settingsOf(CommandName(node.Name)), flag.Name); s != nil && !s.flagOnly {
-				text = append(text, flagFoot(s, node.Name == string(CommandServe)))
+				text = append(text, flagFoot(s, node.Name != string(CommandDoctor)))
 			}
 			w.columns(flagHead(flag), widest, text...)
 		}

@@ -32,6 +32,7 @@ func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
 		"help.txt":         {"--help"},
 		"help-serve.txt":   {"serve", "--help"},
+		"help-worker.txt":  {"worker", "--help"},
 		"help-doctor.txt":  {"doctor", "--help"},
 		"help-version.txt": {"version", "--help"},
 	} {

@@ -18,6 +18,17 @@ const (
 	maxTrustedProxies = 64
 	maxOrigins        = 64
 
+	// maxNATSServers [URLs]: one is enough, it tells the others of its cluster.
+	maxNATSServers = 16
+
+	// maxTypes [types] of --nats-idempotent and --nats-ordered: each beginning is looked at for every request.
+	maxTypes = 64
+
+	// minLease and maxLease bound --nats-lease, as the relay does: below, a slow server would end the leases of gateways that
+	// are well; above, the members of a dead one would stay for too long.
+	minLease = 2 * time.Second
+	maxLease = 10 * time.Minute
+
 	// maxPerSecond [per second] bounds rates; above it they limit nothing.
 	maxPerSecond = 1_000_000
 

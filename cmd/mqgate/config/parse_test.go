@@ -114,8 +114,11 @@ func TestDefaults(t *testing.T) {
 		MaxMembersPerRoom:        5000,
 		MaxHistoryPerRoom:        1000,
 		MaxHistoryBytesPerRoom:   64 << 10,
-		LogLevel:                 slog.LevelInfo,
-		LogFormat:                LogText,
+		NATS: NATS{Servers: []string{}, Prefix: "mqgate", Connections: 1, Replicas: 1, Grace: 10 * time.Second, Lease: 10 * time.Second,
+			Idempotent: []string{"chat.GetRoomInfo", "chat.FetchRoomConversation"}, Ordered: []string{"chat.", "pcast."},
+			Listen: &Address{Host: netip.MustParseAddr("127.0.0.1"), Port: 4222}},
+		LogLevel:  slog.LevelInfo,
+		LogFormat: LogText,
 	}
 	got := mustServe(t, nil, nil, "")
 	options := cmp.Options{cmpopts.IgnoreUnexported(Serve{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
@@ -253,14 +256,14 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, got := parseServeArgs(t,
 		[]string{"--ping-intervall", "5s", "--path", "x", "--path", "y", "--check", "extra", "--max-message-bytes=1kB",
-			"--close-timeout", "-5s", "--backlog", "--auth", "jwt", "--nats=embedded"},
+			"--close-timeout", "-5s", "--backlog", "--auth", "jwt", "--mqtt=embedded"},
 		[]string{"HOME=/root", "MQGATE_LOOPS=300", "MQGATE_PINGS=3", "MQGATE_CHECK=1", "MQGATE_PING_INTERVALL=1s"},
 		"ping-interval: 5\nloops: [1,2]\nlissten: a\nadmin:\npath: /x\npath: /y\nconfig: x\n")
 	want := []string{
 		`flag --ping-intervall: unknown flag, did you mean --ping-interval?`,
 		`command line: unexpected argument "extra", expected flags only`,
 		`flag --backlog: has no value, expected a whole number from 1 to 65535`,
-		`flag --nats: unknown flag`,
+		`flag --mqtt: unknown flag`,
 		`flag --path: given 2 times, expected once`,
 		`flag --path: "x" does not start with "/", expected a path that starts with / and has no query, fragment or escapes`,
 		`flag --max-message-bytes: "1kB" is not a whole number of bytes, KiB, MiB or GiB, expected a size from 1KiB to 64MiB`,
@@ -320,12 +323,12 @@ func TestCommands(t *testing.T) {
 		{args: "serve --help", command: CommandHelp},
 		{args: "serve --loops=x --bogus -h", command: CommandHelp},
 		{args: "version --help", command: CommandHelp},
-		{args: "", faults: []string{"command line: no command, expected serve, doctor or version"}},
-		{args: "worker", faults: []string{`command line: unknown command "worker", expected serve, doctor or version`}},
-		{args: "--", faults: []string{"command line: no command, expected serve, doctor or version"}},
+		{args: "", faults: []string{"command line: no command, expected serve, worker, doctor or version"}},
+		{args: "workers", faults: []string{`command line: unknown command "workers", expected serve, worker, doctor or version`}},
+		{args: "--", faults: []string{"command line: no command, expected serve, worker, doctor or version"}},
 		{args: "-- x", faults: []string{
-			`command line: unexpected argument "--", expected serve, doctor or version`,
-			`command line: unknown command "x", expected serve, doctor or version`}},
+			`command line: unexpected argument "--", expected serve, worker, doctor or version`,
+			`command line: unknown command "x", expected serve, worker, doctor or version`}},
 		{args: "serve serve", faults: []string{`command line: unexpected argument "serve", expected flags only`}},
 		{args: "serve - -- x", faults: []string{
 			`command line: unexpected argument "-", expected flags only`,
@@ -347,8 +350,8 @@ func TestCommands(t *testing.T) {
 		{args: "serve --loops=", faults: []string{`flag --loops: "" is not a whole number, expected a whole number from 0 to 255`}},
 		{args: "serve --loops 1 --loops 2 --loops 3", faults: []string{"flag --loops: given 3 times, expected once"}},
 		// Settings of later versions are not accepted before they do something.
-		{args: "serve --nats=x", faults: []string{
-			"flag --nats: unknown flag"}},
+		{args: "serve --mqtt=x", faults: []string{
+			"flag --mqtt: unknown flag"}},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			var help bytes.Buffer

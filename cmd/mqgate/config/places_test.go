@@ -48,11 +48,11 @@ func TestFile(t *testing.T) {
 				"(letters, digits and !#$%&'*+-.^_`|~)"}},
 		{name: "list that contains itself", text: "meta-headers: &x [*x]\n", want: []string{
 			"gateway.yaml:1 key meta-headers: is a list, expected 0 to 16 names of HTTP headers (letters, digits and !#$%&'*+-.^_`|~)"}},
-		{name: "unknown keys", text: "PATH: /a\n--path: /a\nping_interval: 5s\nnats: off\nMQGATE_PATH: /a\n", want: []string{
+		{name: "unknown keys", text: "PATH: /a\n--path: /a\nping_interval: 5s\nmqtt: off\nMQGATE_PATH: /a\n", want: []string{
 			"gateway.yaml:1 key PATH: unknown key, expected the name of a flag without its dashes",
 			"gateway.yaml:2 key --path: unknown key, expected the name of a flag without its dashes",
 			"gateway.yaml:3 key ping_interval: unknown key, did you mean ping-interval?",
-			"gateway.yaml:4 key nats: unknown key, expected the name of a flag without its dashes",
+			"gateway.yaml:4 key mqtt: unknown key, expected the name of a flag without its dashes",
 			"gateway.yaml:5 key MQGATE_PATH: unknown key, expected the name of a flag without its dashes"}},
 		{name: "merge", text: "<<: {loops: 3}\n", want: []string{
 			"gateway.yaml:1 key <<: unknown key, expected the name of a flag without its dashes"}},
@@ -189,7 +189,7 @@ func FuzzFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		path := dir + "/fuzz.yaml"
 		writeFile(t, path, text)
-		_, faults, ok := readFile(path, origin{})
+		_, faults, ok := readFile(path, origin{}, settings)
 		if !ok && len(faults) == 0 {
 			t.Fatal("nothing read, and no fault")
 		}

@@ -17,11 +17,11 @@ func (s *Serve) WriteReport(w io.Writer) error {
 		fmt.Fprintf(&b, "# warning: %s\n", warning)
 	}
 	widest := 0
-	for _, setting := range settings {
+	for _, setting := range s.table {
 		widest = max(widest, len(setting.name))
 	}
 	group := ""
-	for _, setting := range settings {
+	for _, setting := range s.table {
 		if setting.flagOnly {
 			continue
 		}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/mqgate/mqgate/conn/clientaddr"
@@ -23,7 +24,10 @@ const (
 )
 
 // settings is every setting of `mqgate serve`, in the order of the help.
-var settings = []setting{
+var settings = slices.Concat(gatewaySettings, natsSettings, generalSettings)
+
+// gatewaySettings are those about clients and what is done for them.
+var gatewaySettings = []setting{
 	listOf(setting{
 		name: "listen", group: groupListening, placeholder: "HOST:PORT", def: "127.0.0.1:8080",
 		doc: "Address for WebSocket clients. The host is an IP address, in brackets when IPv6, or empty for every address " +
@@ -241,12 +245,14 @@ var settings = []setting{
 		name: "max-history-bytes-per-room", group: groupRooms, def: "64KiB",
 		doc: "Bytes of chat messages that a room remembers. When there are more, the oldest go.",
 	}, 32*KiB, 1*GiB, func(s *Serve) *Size { return &s.MaxHistoryBytesPerRoom }),
+}
 
-	choice(setting{
-		name: "log-level", group: groupLogging, placeholder: "LEVEL", def: "info",
-		doc: "Least severe records to log, on standard error.",
-	}, []logLevel{logLevel(slog.LevelDebug), logLevel(slog.LevelInfo), logLevel(slog.LevelWarn), logLevel(slog.LevelError)},
-		func(s *Serve) *logLevel { return (*logLevel)(&s.LogLevel) }),
+// generalSettings are those that every process has.
+var generalSettings = []setting{choice(setting{
+	name: "log-level", group: groupLogging, placeholder: "LEVEL", def: "info",
+	doc: "Least severe records to log, on standard error.",
+}, []logLevel{logLevel(slog.LevelDebug), logLevel(slog.LevelInfo), logLevel(slog.LevelWarn), logLevel(slog.LevelError)},
+	func(s *Serve) *logLevel { return (*logLevel)(&s.LogLevel) }),
 	choice(setting{
 		name: "log-format", group: groupLogging, placeholder: "FORMAT", def: "text",
 		doc: "Form of a record. text: key=value pairs. json: one object a line.",

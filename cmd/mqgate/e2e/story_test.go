@@ -24,19 +24,25 @@ func TestGoldenVectorsOfTheClient(t *testing.T) {
 // and at last the gateway is drained (L3.6, L3.8, L5.5, L6.1, L6.2).
 func TestStoryMeetChatAndPart(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "--reenter-grace", "10m") // whoever is gone here is not gone by this running out
-	if open := s.metric(t, "connections_open"); open != 0 {
-		t.Errorf("mqgate_connections_open is %v before the first connection", open)
+	eachWay(t, []string{"--reenter-grace", "10m"}, meetChatAndPart) // whoever is gone here is not gone by the grace running out
+}
+
+func meetChatAndPart(t *testing.T, a, b *server) {
+	t.Helper()
+	for _, s := range []*server{a, b} {
+		if open := s.metric(t, "connections_open"); open != 0 {
+			t.Errorf("mqgate_connections_open is %v before the first connection", open)
+		}
 	}
 
-	alice := signIn(t, s, "alice")
+	alice := signIn(t, a, "alice")
 	place := alice.createRoom(t, "friends", "ok")
 	alice.join(t, place.RoomID)
 	if said := alice.subscribe(t, place.RoomID); len(said) != 0 {
 		t.Errorf("a new room has a history: %q", said)
 	}
 
-	bob := signIn(t, s, "bob")
+	bob := signIn(t, b, "bob")
 	bob.join(t, place.RoomID, alice)
 	alice.awaitMember(t, place.RoomID, "MemberJoined", bob)
 	bob.subscribe(t, place.RoomID)
@@ -97,15 +103,22 @@ func TestStoryMeetChatAndPart(t *testing.T) {
 	bob.awaitClose(t, "disconnected", 1000, "byebye")
 	alice.awaitMember(t, place.RoomID, "MemberLeft", bob)
 
-	s.awaitMetric(t, "connections_open", 1)
-	if total := s.metric(t, "connections_total"); total != 2 {
-		t.Errorf("mqgate_connections_total is %v, want 2", total)
+	a.awaitMetric(t, "connections_open", 1)
+	want := 2.0
+	if a != b {
+		b.awaitMetric(t, "connections_open", 0)
+		want = 1
 	}
-	if drift := s.metric(t, "accounting_drift"); drift != 0 {
-		t.Errorf("mqgate_accounting_drift is %v", drift)
+	for _, s := range []*server{a, b} {
+		if total := s.metric(t, "connections_total"); total != want {
+			t.Errorf("mqgate_connections_total is %v, want %v", total, want)
+		}
+		if drift := s.metric(t, "accounting_drift"); drift != 0 {
+			t.Errorf("mqgate_accounting_drift is %v", drift)
+		}
 	}
 
-	s.stop(t)
+	a.stop(t)
 	alice.awaitClose(t, "socket-close", 3333, "drain")
 	alice.await(t, "reconnecting", nil)
 }
@@ -113,8 +126,12 @@ func TestStoryMeetChatAndPart(t *testing.T) {
 // TestStoryBye shows that a member who says Bye leaves its rooms at once, and is nobody from then on.
 func TestStoryBye(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "--reenter-grace", "10m")
-	alice, bob := signIn(t, s, "alice"), signIn(t, s, "bob")
+	eachWay(t, []string{"--reenter-grace", "10m"}, sayBye)
+}
+
+func sayBye(t *testing.T, a, b *server) {
+	t.Helper()
+	alice, bob := signIn(t, a, "alice"), signIn(t, b, "bob")
 	place := alice.createRoom(t, "farewell", "ok")
 	alice.join(t, place.RoomID)
 	bob.join(t, place.RoomID, alice)
@@ -123,16 +140,20 @@ func TestStoryBye(t *testing.T) {
 	bob.requestStatus(t, "pcast.Bye", map[string]any{"sessionId": bob.session, "reason": "app-background"}, "ok")
 	alice.awaitMember(t, place.RoomID, "MemberLeft", bob)
 	bob.requestStatus(t, "chat.JoinRoom", bob.joinBody(place.RoomID), "unauthorized")
-	s.stop(t)
 }
 
 // TestStoryLostMemberLeaves shows that the others are told of a member whose connection was lost, once it has not come
 // back for --reenter-grace (L1.6, L6.1).
 func TestStoryLostMemberLeaves(t *testing.T) {
 	t.Parallel()
-	const grace = 300 * time.Millisecond
-	s := startServer(t, "--reenter-grace", grace.String())
-	alice := signIn(t, s, "alice")
+	eachWay(t, []string{"--reenter-grace", lostGrace.String()}, loseMembers)
+}
+
+const lostGrace = 300 * time.Millisecond
+
+func loseMembers(t *testing.T, a, b *server) {
+	t.Helper()
+	alice := signIn(t, a, "alice")
 	place := alice.createRoom(t, "losses", "ok")
 	alice.join(t, place.RoomID)
 
@@ -141,25 +162,28 @@ func TestStoryLostMemberLeaves(t *testing.T) {
 		"dropped": func(u *user) { u.call(t, "drop", map[string]any{"how": "fin"}) },
 		"reset":   func(u *user) { u.call(t, "drop", map[string]any{"how": "rst"}) },
 	} {
-		bob := signIn(t, s, "bob-"+name)
+		bob := signIn(t, b, "bob-"+name)
 		bob.join(t, place.RoomID, alice)
 		alice.awaitMember(t, place.RoomID, "MemberJoined", bob)
 		lost := time.Now()
 		lose(bob)
 		alice.awaitMember(t, place.RoomID, "MemberLeft", bob)
-		if after := time.Since(lost); after < grace {
-			t.Errorf("%s left after %v, before its time of %v was over", bob.name, after, grace)
+		if after := time.Since(lost); after < lostGrace {
+			t.Errorf("%s left after %v, before its time of %v was over", bob.name, after, lostGrace)
 		}
 	}
-	s.stop(t)
 }
 
 // TestStoryReenterInTime shows that nobody is told of a member who lost its connection and came back with "reenter" in
 // time, and that it hears the conversation again.
 func TestStoryReenterInTime(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "--reenter-grace", "3s")
-	alice, bob, carol := signIn(t, s, "alice"), signIn(t, s, "bob"), signIn(t, s, "carol")
+	eachWay(t, []string{"--reenter-grace", "3s"}, reenterInTime)
+}
+
+func reenterInTime(t *testing.T, a, b *server) {
+	t.Helper()
+	alice, bob, carol := signIn(t, a, "alice"), signIn(t, b, "bob"), signIn(t, a, "carol")
 	place := alice.createRoom(t, "tunnels", "ok")
 	for _, u := range []*user{alice, bob, carol} {
 		u.join(t, place.RoomID)
@@ -187,14 +211,17 @@ func TestStoryReenterInTime(t *testing.T) {
 	bob.awaitText(t, place.RoomID, "still there?", alice)
 	bob.say(t, place.RoomID, "yes")
 	alice.awaitText(t, place.RoomID, "yes", bob)
-	s.stop(t)
 }
 
 // TestStoryStatuses goes through the statuses that client code compares with.
 func TestStoryStatuses(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	alice, bob := signIn(t, s, "alice"), signIn(t, s, "bob")
+	eachWay(t, nil, compareStatuses)
+}
+
+func compareStatuses(t *testing.T, a, b *server) {
+	t.Helper()
+	alice, bob := signIn(t, a, "alice"), signIn(t, b, "bob")
 	place := alice.createRoom(t, "statuses", "ok")
 
 	if again := bob.createRoom(t, "statuses", "already-exists"); again.RoomID != place.RoomID {
@@ -216,20 +243,23 @@ func TestStoryStatuses(t *testing.T) {
 	bob.requestStatus(t, "chat.CreateRoom", map[string]any{"sessionId": alice.session, "room": map[string]any{
 		"name": "n", "alias": "stolen", "description": "d", "type": "Channel"}}, "unauthorized")
 
-	eve := newUser(t, s, "eve")
+	eve := newUser(t, b, "eve")
 	eve.session = "made-up"
 	eve.requestStatus(t, "chat.JoinRoom", eve.joinBody(place.RoomID), "unauthorized")
 	eve.requestStatus(t, "chat.FetchRoomConversation", map[string]any{"sessionId": alice.session, "roomId": place.RoomID,
 		"limit": 1, "options": []string{"Subscribe"}}, "unauthorized")
 	alice.neverTold(t, place.RoomID, "MemberJoined", eve)
-	s.stop(t)
 }
 
 // TestStoryUpdates shows the events that are not about coming and going.
 func TestStoryUpdates(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	alice, bob := signIn(t, s, "alice"), signIn(t, s, "bob")
+	eachWay(t, nil, hearOfUpdates)
+}
+
+func hearOfUpdates(t *testing.T, a, b *server) {
+	t.Helper()
+	alice, bob := signIn(t, a, "alice"), signIn(t, b, "bob")
 	place := alice.createRoom(t, "changes", "ok")
 	alice.join(t, place.RoomID)
 	bob.join(t, place.RoomID, alice)
@@ -256,14 +286,17 @@ func TestStoryUpdates(t *testing.T) {
 	alice.requestStatus(t, "chat.DestroyRoom", map[string]any{"roomId": place.RoomID}, "ok")
 	bob.awaitRoom(t, place.RoomID, "RoomEnded")
 	bob.requestStatus(t, "chat.JoinRoom", bob.joinBody(place.RoomID), "not-found")
-	s.stop(t)
 }
 
 // TestStoryManyRequestsAtOnce sends many requests before it waits for any answer: each gets its own (L3.3, L3.11).
 func TestStoryManyRequestsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	alice := signIn(t, s, "alice")
+	eachWay(t, nil, askManyAtOnce)
+}
+
+func askManyAtOnce(t *testing.T, _, b *server) {
+	t.Helper()
+	alice := signIn(t, b, "alice")
 	place := alice.createRoom(t, "crowd", "ok")
 	const requests = 200 // below --max-requests-per-connection
 	var answers []<-chan reply
@@ -289,5 +322,4 @@ func TestStoryManyRequestsAtOnce(t *testing.T) {
 			t.Fatalf("no answer to request %d", i)
 		}
 	}
-	s.stop(t)
 }
