@@ -20,9 +20,10 @@ import (
 
 // view is what browser.js says of a page laid out.
 type view struct {
-	Width    float64 // of the whole page, what must be scrolled for included [CSS pixels]
-	Requests int     // that the page and all it needs have taken
-	Charts   []struct {
+	Width      float64  // of the whole page, what must be scrolled for included [CSS pixels]
+	Requests   int      // that the page and all it needs have taken
+	Complaints []string // of the browser
+	Charts     []struct {
 		Title               string
 		X, Y, Width, Height float64
 	}
@@ -90,6 +91,9 @@ func lookAtReport(t *testing.T, name string, html []byte) {
 		}
 		if v.Width > float64(screen.width) {
 			t.Errorf("%s: the page is %v wide on a screen of %d", file, v.Width, screen.width)
+		}
+		if len(v.Complaints) > 0 {
+			t.Errorf("%s: the browser says %q", file, v.Complaints)
 		}
 		if v.Requests != 1 {
 			t.Errorf("%s: the page took %d requests", file, v.Requests)

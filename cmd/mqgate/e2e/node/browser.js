@@ -4,7 +4,7 @@
 //   start {browser, page}   starts the program browser and opens the page: its version
 //   the functions of page.js: openSocket, echo, sendText, closeSocket
 //   look {width, dark, png} lays the page out, writes a picture of all of it to the file png, and says what is where:
-//                           {width, charts: [{title, x, y, width, height}], requests}
+//                           {width, charts: [{title, x, y, width, height}], requests, complaints}
 //   leave                   goes to another page, as a user does: the socket's page is gone
 //
 // Events are those of page.js: open {protocol, extensions}, message {data, binary}, close {code, reason}, error {message}.
@@ -14,6 +14,7 @@ const {emit, serve} = require('./lines.js');
 
 let page = null;
 let requests = 0; // of the page and for what it needs
+const complaints = []; // of the browser, in its console
 const inPage = (name) => (args) => page.evaluate(([name, args]) => window[name](args), [name, args]);
 
 serve({
@@ -28,7 +29,7 @@ serve({
     page = await program.newPage();
     page.on('pageerror', (error) => emit('uncaught', {message: String(error && error.stack || error)}));
     page.on('request', () => requests++);
-    page.on('console', (message) => { if (message.type() === 'error') emit('uncaught', {message: message.text()}); });
+    page.on('console', (message) => { if (message.type() === 'error') complaints.push(message.text()); });
     await page.exposeFunction('emit', emit);
     await page.goto(url);
     return program.version();
@@ -50,7 +51,7 @@ serve({
         return {title: svg.closest('figure').previousElementSibling?.textContent ?? '', x: x + scrollX, y: y + scrollY, width, height};
       }),
     }));
-    return {...seen, requests};
+    return {...seen, requests, complaints};
   },
 
   async leave() {
