@@ -116,16 +116,22 @@ bench: build peers ## the comparison of docs/benchmarks.md: ROUNDS (3) of BENCH_
 		--json bin/bench-idle.json --markdown docs/benchmarks.md#idle $(PEER_FLAGS)
 
 # So many connections on one server process, beside a bare epoll accept: loops and threads with a descriptor table each,
-# since no process here may have more than 20,000 open files in one table. What is held is held for HOLD.
+# since no process here may have more than 20,000 open files in one table. What is held is held for HOLD. A million
+# heartbeats every 20 s take both cores of a small machine, so that the rate of opening is measured without them, too.
 CONNECTIONS ?= 1000000
 LOOPS       ?= 60
 HOLD        ?= 60s
 ACCEPT_FLAGS = --peer 'mqgate=bin/mqgate serve --listen 127.0.0.1:0 --admin= --fd-tables per-loop --loops $(1)' \
+	--peer 'without-heartbeat=bin/mqgate serve --listen 127.0.0.1:0 --admin= --fd-tables per-loop --loops $(1) --heartbeat off' \
 	--peer 'accept=bin/accept --threads $(1) --tables'
 .PHONY: million
 million: build bin/accept ## CONNECTIONS (1000000) on one mqgate, and on a bare epoll accept in C; a quarter of an hour, 8 GiB of memory
 	bench/million.sh bin/mqgate-bench compare connect --path /ws --connections $(CONNECTIONS) --loops $(LOOPS) --fd-tables per-loop --duration $(HOLD) \
 		--rounds 1 --json bin/million.json --markdown docs/benchmarks.md#million $(call ACCEPT_FLAGS,$(LOOPS))
+
+.PHONY: scaling
+scaling: ## what NATS between gateways and workers costs, beside one process: docs/scaling.md; some ten minutes
+	$(GO) test ./cmd/mqgate/scaling -run='^$$' -bench=Scaling -benchtime=3x -timeout=1h -v
 
 # Least of COUNT runs of each; docs/frames.md says how to read it.
 COUNT ?= 6

@@ -36,7 +36,8 @@ func newChatRooms(o *Options) []*chatRoom {
 
 // broadcastLoad has one member of each room send chat messages and checks that every member, the sender included, gets
 // each of them once and in order. Connection number g is in room g modulo the rooms, and the first of each room sends: so
-// on every loop the senders are the first few connections. A message is in flight, for --depth, until its sender has it.
+// on every loop the senders are the first few connections. The members of a room are dealt out over all servers, and so
+// are those who send (places.of): what is sent at one server must be delivered by all. A message is in flight, for --depth, until its sender has it.
 //
 // The latency of a delivery runs from when the message was sent, or due; the spread of a message is the time until its
 // last member had it.
@@ -194,7 +195,7 @@ func (l *broadcastLoad) deliver(i uint32, now int64) {
 			l.delivered++
 			place := int(seq) % len(room.at)
 			at := room.at[place].Load()
-			l.answered(at, now)
+			l.answered(i, at, now)
 			if room.left[place].Add(-1) == 0 && at >= l.from && at < l.to {
 				record(l.spread, now-at)
 			}
@@ -230,10 +231,12 @@ func (l *broadcastLoad) count(t *tally, final bool) {
 	t.duplicate += l.duplicate
 	if final {
 		for i := range l.members {
-			t.missing += uint64(l.members[i].lost())
+			t.lose(l.d().place(uint32(i)), l.members[i].lost())
 		}
 		for i := range l.answers {
-			t.unanswered += uint64(l.answers[i].lost())
+			n := uint64(l.answers[i].lost())
+			t.unanswered += n
+			t.sides[l.d().place(uint32(i))].missing += n
 		}
 		if t.spread == nil {
 			t.spread = newHistogram()

@@ -30,7 +30,9 @@ type churnResult struct {
 	n             churnCount
 	before, after reading // when nothing had begun, and when all was over
 	warm          reading // after the warm-up, when its connections were gone
-	maxGrowth     int64   // that memory may have grown since then [bytes]
+	servers       int     // how many there are: the readings are the sum of all
+	maxGrowth     int64   // that memory may have grown since then [bytes], of all of them
+	refusals      Refusals
 }
 
 // quiet are the gauges that are as before when nothing is left of the connections.
@@ -82,12 +84,15 @@ func (r *churnResult) checks() []Check {
 		}
 	}
 	equal("accepts_total grew by the connections made", float64(n.connected), grew("mqgate_accepts_total"))
-	equal("connections_total grew by the upgrades", float64(n.upgraded), grew("mqgate_connections_total"))
-	equal("disconnects_total grew by the upgrades", float64(n.upgraded), grew0("mqgate_disconnects_total"))
+	equal("connections_total grew by the upgrades", r.upgrades(), grew("mqgate_connections_total"))
+	equal("disconnects_total grew by the upgrades", r.upgrades(), grew0("mqgate_disconnects_total"))
 	list = append(list, r.causes())
 	equal("handshakes_timed_out_total grew by those that said nothing more", float64(n.silent+n.silentRequest), grew("mqgate_handshakes_timed_out_total"))
 	equal("handshakes_refused_total{408} grew by those that had begun a request", float64(n.silentRequest), grew("mqgate_handshakes_refused_total{status=408}"))
-	equal("handshakes_refused_total did not grow else", float64(n.silentRequest), grew("mqgate_handshakes_refused_total"))
+	if r.refusals != RefusalsNone {
+		within("refused by limits: those that were told so, or early-fins that did not wait for it besides", float64(n.refused), r.byLimits(), float64(n.refused+n.blind))
+	}
+	equal("handshakes_refused_total did not grow else", float64(n.silentRequest), grew("mqgate_handshakes_refused_total")-r.byLimits())
 	within("slow_consumers_total grew by the floods that were not read, or more", float64(n.flooded), grew("mqgate_slow_consumers_total"), float64(n.killed[wayStoppedReader]))
 
 	accepted, dropped := grew("mqgate_requests_accepted_total"), grew("mqgate_requests_total{outcome=dropped}")
@@ -108,7 +113,7 @@ func (r *churnResult) checks() []Check {
 		most("open files", float64(r.warm.fds), float64(r.after.fds), 0, count)
 	}
 	warm := r.warm.samples
-	most("go_goroutines", warm.value("go_goroutines"), after.value("go_goroutines"), churnGoroutines, count)
+	most("go_goroutines", warm.value("go_goroutines"), after.value("go_goroutines"), float64(churnGoroutines*r.servers), count)
 	const heap = "go_memstats_heap_inuse_bytes"
 	most(heap, warm.value(heap), after.value(heap), float64(r.maxGrowth), bytesText)
 	if r.warm.memory != nil && r.after.memory != nil {
@@ -133,11 +138,13 @@ func (r *churnResult) causes() Check {
 			got[cause+"/"+code] += uint64(v - r.before.samples[key])
 		}
 	}
+	ends := maps.Clone(r.n.ends)
+	ends[endOther] -= r.n.upgraded - r.upgraded() // those were none, and all of them count there
 	c := Check{Check: "disconnects_total grew by cause and code as the connections went", Expected: "no difference"}
 	var wrong []string
-	for _, key := range slices.Sorted(maps.Keys(mergeKeys(r.n.ends, got))) {
-		if r.n.ends[key] != got[key] {
-			wrong = append(wrong, fmt.Sprintf("%s: %d instead of %d", key, got[key], r.n.ends[key]))
+	for _, key := range slices.Sorted(maps.Keys(mergeKeys(ends, got))) {
+		if ends[key] != got[key] {
+			wrong = append(wrong, fmt.Sprintf("%s: %d instead of %d", key, got[key], ends[key]))
 		}
 	}
 	c.Holds, c.Got = wrong == nil, cmp.Or(strings.Join(wrong, "; "), c.Expected)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -22,13 +21,13 @@ type churn struct {
 }
 
 // runChurn is the churn scenario. The error is for what kept it from beginning.
-func runChurn(ctx context.Context, r *run, addr netip.AddrPort, sources []netip.Addr) error {
+func runChurn(ctx context.Context, r *run) error {
 	o := r.o
 	if o.Metrics == nil {
 		return fmt.Errorf("scenario churn needs the server's metrics: flag --admin")
 	}
 	c := &churn{r: r}
-	c.result.maxGrowth = int64(o.MaxGrowth)
+	c.result.servers, c.result.maxGrowth, c.result.refusals = r.places.count(), int64(o.MaxGrowth)*int64(r.places.count()), o.Refusals
 	before, err := c.read(ctx)
 	if err != nil {
 		return fmt.Errorf("flag --admin: %w", err)
@@ -37,9 +36,9 @@ func runChurn(ctx context.Context, r *run, addr netip.AddrPort, sources []netip.
 	c.group, err = loop.NewGroup(loop.GroupConfig{
 		Loops: o.Loops, TablePerLoop: o.TablePerLoop,
 		Handler: func(i int) loop.Handler {
-			ch := &churner{index: i, loops: o.Loops, addr: addr, host: o.Target.Host, path: o.Target.Path, protocol: o.Subprotocol, header: o.Header, sources: sources,
-				planOf: func(number uint64) plan { return planOf(uint64(o.Seed), number) }, maxDialling: max(1, maxOpening/o.Loops), n: newChurnCount(),
-				rate:   float64(o.Rate) / float64(o.Loops),
+			ch := &churner{index: i, loops: o.Loops, places: r.places, protocol: o.Subprotocol, header: o.Header,
+				planOf: func(number uint64) plan { return planOf(uint64(o.Seed), number) }, maxDialling: max(1, maxOpening/o.Loops), n: newChurnCount(r.places.count()),
+				rate: float64(o.Rate) / float64(o.Loops), refusals: o.Refusals,
 				frames: frame.Config{Role: frame.RoleClient, MaxMessage: minMessageLimit}, talk: talk{seed: uint64(o.Seed)}}
 			ch.maxLive = int(share(uint64(o.Connections), i, o.Loops))
 			c.churners = append(c.churners, ch)
@@ -153,7 +152,7 @@ func (c *churn) each(f func(*churner)) {
 
 // count adds up the counters of all loops.
 func (c *churn) count() *churnCount {
-	n := newChurnCount()
+	n := newChurnCount(c.r.places.count())
 	c.each(func(ch *churner) { n.add(&ch.n) })
 	return &n
 }
@@ -165,6 +164,7 @@ type ChurnReport struct {
 	Dialled   uint64 `json:"dialled"`
 	Connected uint64 `json:"connected"` // by TCP
 	Upgraded  uint64 `json:"upgraded"`
+	Refused   uint64 `json:"refused"`   // by limits of the server, as far as Options.Refusals takes them for no failure
 	PeakOpen  uint64 `json:"peak_open"` // at one time, at most
 
 	Killed   map[string]uint64 `json:"killed"`   // connections by the way they went
@@ -193,7 +193,7 @@ type ChurnServer struct {
 // report completes p.
 func (c *churn) report(p *Report) {
 	n := &c.result.n
-	p.Opened, p.Failures, p.Failed = n.upgraded, n.failed, sum(n.failed)
+	p.Opened, p.Failures, p.Failed = c.result.upgraded(), n.failed, sum(n.failed)
 	p.Wrong, p.Messages, p.MessagesSent, p.LostConnections = n.wrong, n.echoed+n.answered, n.sent, sum(n.lost)
 	if c.r.openTime > 0 {
 		p.RatePerSecond = round(float64(n.dialled)/c.r.openTime.Seconds(), 1)
@@ -217,7 +217,7 @@ func (c *churn) report(p *Report) {
 			s.RSSAnon[i] = number(now.memory.Anon)
 		}
 	}
-	p.Churn = &ChurnReport{Total: c.r.o.Total, Seed: c.r.o.Seed, Dialled: n.dialled, Connected: n.connected, Upgraded: n.upgraded, PeakOpen: n.peak,
+	p.Churn = &ChurnReport{Total: c.r.o.Total, Seed: c.r.o.Seed, Dialled: n.dialled, Connected: n.connected, Upgraded: p.Opened, Refused: n.refused + n.upgraded - p.Opened, PeakOpen: n.peak,
 		Killed: killed, Echoed: n.echoed, Answered: n.answered, Flooded: n.flooded, Ends: n.ends, Lost: n.lost, LastWords: n.last, Stuck: n.stuck,
 		QuietSeconds: round(c.quietIn.Seconds(), 3), Server: s, Checks: c.result.checks()}
 }
@@ -230,6 +230,9 @@ func (p *ChurnReport) ok() bool {
 // write writes the lines of the report for people.
 func (p *ChurnReport) write(line func(head, format string, args ...any), seconds, rate float64) {
 	line("connections", "%d in %.1f s: %.0f per second; %d connected, %d upgraded, at most %d at a time", p.Dialled, seconds, rate, p.Connected, p.Upgraded, p.PeakOpen)
+	if p.Refused > 0 {
+		line("", "  %d refused by the server's limits", p.Refused)
+	}
 	for _, text := range byCount(p.Lost) {
 		line("", "  %d lost: %s", p.Lost[text], text)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
 	"github.com/mqgate/mqgate/loop"
@@ -43,6 +44,9 @@ func samplesOf(server *conn.Server, stats func(*loop.Loop) mq.Stats) Samples {
 		}
 		for i, v := range n.Conn.Refused {
 			s["mqgate_handshakes_refused_total{status="+strconv.Itoa(conn.RefusalStatus(i))+"}"] += float64(v)
+		}
+		for v := clientaddr.TooManyConnections; v <= clientaddr.TooManyAddresses; v++ {
+			s["mqgate_handshakes_refused_address_total{reason="+v.String()+"}"] += float64(n.Conn.RefusedAddr[v])
 		}
 		for i := range conn.NumCauses {
 			for j, v := range n.Conn.Disconnects[i] {
@@ -73,6 +77,32 @@ func (s *echoServer) churnOptions(t *testing.T, change func(Samples)) Options {
 	return o
 }
 
+// churnSeed returns a seed of which the first quick connections do not wait for a timeout of the server, which takes
+// seconds, and among those from there to total each kind that does is there.
+func churnSeed(quick, total uint64) int {
+	for seed := uint64(1); ; seed++ {
+		var silent, silentRequest, flood int
+		late := func(n *int, number uint64) {
+			if *n++; number < quick {
+				*n = math.MinInt
+			}
+		}
+		for number := range total {
+			switch p := planOf(seed, number); {
+			case p.way == wayNoByte && p.exit == exitWait:
+				late(&silent, number)
+			case p.way == wayMidHandshake && p.exit == exitWait:
+				late(&silentRequest, number)
+			case p.way == wayStoppedReader && p.push == pushPings:
+				late(&flood, number)
+			}
+		}
+		if least := min(silent, silentRequest, flood); least > 0 || least == 0 && quick == total {
+			return int(seed)
+		}
+	}
+}
+
 // violated returns the checks that do not hold.
 func violated(p *Report) (list []string) {
 	for _, c := range p.Churn.Checks {
@@ -89,7 +119,9 @@ func TestChurn(t *testing.T) {
 	t.Run("echo", func(t *testing.T) {
 		s := &echoServer{short: true}
 		s.serve(t)
-		p := mustRun(t, t.Context(), s.churnOptions(t, nil))
+		o := s.churnOptions(t, nil)
+		o.Seed = churnSeed(uint64(o.Total)/churnWarm, uint64(o.Total))
+		p := mustRun(t, t.Context(), o)
 		checkChurn(t, p)
 		if p.Churn.Echoed < 1000 || p.Churn.Answered != 0 {
 			t.Errorf("%d echoed, %d answered", p.Churn.Echoed, p.Churn.Answered)
@@ -113,7 +145,7 @@ func TestChurn(t *testing.T) {
 		}
 		server, err := conn.NewServer(&conn.Config{
 			Endpoints:        []conn.Endpoint{{Path: "/ws", Handler: g, MaxMessage: 1 << 20}},
-			HandshakeTimeout: 4 * time.Second, PingInterval: time.Minute, CloseTimeout: time.Second / 2, WriteTimeout: time.Second, MaxPending: 4 << 20,
+			HandshakeTimeout: 2 * time.Second, PingInterval: time.Minute, CloseTimeout: time.Second / 2, WriteTimeout: time.Second, MaxPending: 4 << 20,
 		}, conn.ServerConfig{Loops: 1, Attach: func(_ int, r *conn.Registry) { g.Attach(r) }})
 		if err != nil {
 			t.Fatal(err)
@@ -128,6 +160,7 @@ func TestChurn(t *testing.T) {
 		if o.Target, err = ParseTarget("ws://" + s.addr.String() + "/ws"); err != nil {
 			t.Fatal(err)
 		}
+		o.Seed = churnSeed(uint64(o.Total)/churnWarm, uint64(o.Total))
 		o.Metrics = func(context.Context) (Samples, error) { return samplesOf(server, g.Stats), nil }
 		p := mustRun(t, t.Context(), o)
 		checkChurn(t, p)
@@ -187,7 +220,7 @@ func TestChurnFinds(t *testing.T) {
 					t.Cleanup(func() { l.Close() })
 				}
 			})
-			o.Total = 100
+			o.Total, o.Seed = 100, churnSeed(100, 100)
 			p := mustRun(t, t.Context(), o)
 			if p.OK || !strings.Contains(strings.Join(violated(p), "\n"), test.want) {
 				t.Errorf("ok %v, violated %q, want %q", p.OK, violated(p), test.want)
@@ -221,7 +254,7 @@ func goodResult() *churnResult {
 		"mqgate_handshakes_refused_total{status=408}": 1, "mqgate_slow_consumers_total{cause=bytes}": 1,
 		"mqgate_requests_accepted_total": 9, "mqgate_requests_total{outcome=ok}": 5, "mqgate_requests_total{outcome=failed}": 2,
 		"mqgate_requests_total{outcome=dropped}": 2})
-	r := &churnResult{n: newChurnCount(), maxGrowth: 1 << 20}
+	r := &churnResult{n: newChurnCount(1), servers: 1, maxGrowth: 1 << 20}
 	r.before, r.after = reading{samples: before, fds: 9, memory: &memory{}}, reading{samples: after, fds: 10, memory: &memory{Anon: 2 << 20}}
 	r.warm = reading{samples: before, fds: 10, memory: &memory{Anon: 1 << 20}}
 	n := &r.n
@@ -362,7 +395,7 @@ func TestChurnAgainstBadServers(t *testing.T) {
 			s := &echoServer{addr: netip.MustParseAddrPort(l.Addr().String())}
 			o := s.churnOptions(t, nil)
 			o.Metrics = func(context.Context) (Samples, error) { return goodResult().before.samples, nil }
-			o.Total, o.Connections = 100, 4
+			o.Total, o.Connections, o.Seed = 100, 4, churnSeed(100, 100)
 			if p := mustRun(t, t.Context(), o); !test.seen(p) {
 				t.Errorf("ok %v, %d failed, %d wrong, %+v", p.OK, p.Failed, p.Wrong, *p.Churn)
 			}
@@ -427,7 +460,7 @@ func TestChurnRate(t *testing.T) {
 	s := &echoServer{short: true}
 	s.serve(t)
 	o := s.churnOptions(t, nil)
-	o.Rate, o.Total, o.Connections = 200, 100, 10
+	o.Rate, o.Total, o.Connections, o.Seed = 200, 100, 10, churnSeed(100, 100)
 	p := mustRun(t, t.Context(), o)
 	if !p.OK || p.Churn.PeakOpen > 10 || p.RatePerSecond > 230 {
 		t.Errorf("ok %v, at most %d open, %v per second: %q", p.OK, p.Churn.PeakOpen, p.RatePerSecond, violated(p))
@@ -533,10 +566,11 @@ func TestTalk(t *testing.T) {
 
 // Connections that stop reading are closed by bytes and by time (L8.3), and the others lose nothing.
 func TestStalled(t *testing.T) {
-	s := &echoServer{short: true, pending: 3 << 20, write: 3 * time.Second}
+	t.Parallel()
+	s := &echoServer{short: true, pending: 3 << 20, write: 2 * time.Second}
 	s.serve(t)
 	o := s.options(t, scenarioEcho)
-	o.Stalled, o.StalledPairs, o.Duration, o.Rate = 4, 1, 6*time.Second, 400
+	o.Stalled, o.StalledPairs, o.Duration, o.Rate = 4, 1, 4*time.Second, 400
 	o.Metrics = func(context.Context) (Samples, error) { return samplesOf(s.server, nil), nil }
 	p := mustRun(t, t.Context(), o)
 	if !p.OK || p.Lost != 0 || p.Messages < 1000 {

@@ -54,6 +54,8 @@ type churnCount struct {
 	sent, echoed, answered       uint64            // messages; answers of either kind
 	ends                         map[string]uint64 // connections that were upgraded, by "cause/code" as the server must count them
 	flooded                      uint64            // stopped readers that the server ended
+	refused                      uint64            // told by the server that a limit of its keeps them out
+	blind                        uint64            // of the upgraded those that did not wait for the answer
 	silent, silentRequest        uint64            // that awaited the handshake timeout: without a byte, and with half a request
 
 	failed map[string]uint64 // connections that could not be opened, by error
@@ -61,10 +63,12 @@ type churnCount struct {
 	wrong  uint64            // answers that were none
 	last   map[string]uint64 // last words of the server that were wrong or missing
 	stuck  map[string]uint64 // that the server did not end in time, by way
+
+	sides []churnSide // by server
 }
 
-func newChurnCount() churnCount {
-	return churnCount{ends: map[string]uint64{}, failed: map[string]uint64{}, lost: map[string]uint64{}, last: map[string]uint64{}, stuck: map[string]uint64{}}
+func newChurnCount(places int) churnCount {
+	return churnCount{sides: make([]churnSide, places), ends: map[string]uint64{}, failed: map[string]uint64{}, lost: map[string]uint64{}, last: map[string]uint64{}, stuck: map[string]uint64{}}
 }
 
 func (n *churnCount) add(o *churnCount) {
@@ -80,9 +84,16 @@ func (n *churnCount) add(o *churnCount) {
 	n.echoed += o.echoed
 	n.answered += o.answered
 	n.flooded += o.flooded
+	n.refused += o.refused
+	n.blind += o.blind
 	n.silent += o.silent
 	n.silentRequest += o.silentRequest
 	n.wrong += o.wrong
+	for k, s := range o.sides {
+		n.sides[k].upgraded += s.upgraded
+		n.sides[k].failed += s.failed
+		n.sides[k].lost += s.lost
+	}
 	for _, m := range []struct{ to, from map[string]uint64 }{{n.ends, o.ends}, {n.failed, o.failed}, {n.lost, o.lost}, {n.last, o.last}, {n.stuck, o.stuck}} {
 		for text, v := range m.from {
 			m.to[text] += v
@@ -102,15 +113,14 @@ func countText(m map[string]uint64, text string) {
 // to the loop's goroutine.
 type churner struct {
 	index, loops int
-	addr         netip.AddrPort
-	host, path   string
+	places       *places
 	protocol     string // subprotocols that are asked for
 	header       []handshake.Header
-	sources      []netip.Addr
 	planOf       func(number uint64) plan
 	ended        func(p *peer, ns int64) // if not nil: the server ended a stopped reader, so long after it had stopped
 	maxLive      int                     // connections open at one time
 	maxDialling  int
+	refusals     Refusals
 	rate         float64      // connections per second; 0: as fast as possible
 	loop         *loop.Loop   // set before it runs
 	timers       *loop.Timers // entry 0: dialling
@@ -146,9 +156,10 @@ func (c *churner) dialSome() {
 		}
 		number := c.n.dialled*uint64(c.loops) + uint64(c.index)
 		c.n.dialled++
-		slot, errno := c.loop.Dial(c.addr, c.sources[number%uint64(len(c.sources))])
+		to, source := c.places.dial(number)
+		slot, errno := c.loop.Dial(to.addr, source)
 		if errno != 0 {
-			countText(c.n.failed, fmt.Sprintf("connect to %v: %v", c.addr, errno))
+			c.failed(number, fmt.Sprintf("connect to %v: %v", to.addr, errno))
 			continue
 		}
 		c.dialling++
@@ -241,11 +252,13 @@ func endOf(cause string, code uint16) string {
 
 // lose gives up a connection that the server ended before its time.
 func (c *churner) lose(slot uint32, p *peer, text string) {
-	m := c.n.lost
 	if p.stage == stageDial || p.stage == stageRequest {
-		m = c.n.failed
+		c.failed(p.number, text)
+	} else {
+		k := c.places.of(p.number)
+		c.n.sides[k].lost++
+		countText(c.n.lost, c.places.named(k, text))
 	}
-	countText(m, text)
 	c.free(slot, p, true)
 }
 
@@ -253,7 +266,7 @@ func (c *churner) lose(slot uint32, p *peer, text string) {
 func (c *churner) OnConnect(slot uint32, errno syscall.Errno) {
 	p := c.peers[slot]
 	if errno != 0 {
-		c.lose(slot, p, fmt.Sprintf("connect to %v: %v", c.addr, errno))
+		c.lose(slot, p, fmt.Sprintf("connect to %v: %v", c.places.list[c.places.of(p.number)].addr, errno))
 		return
 	}
 	c.dialling--
@@ -261,7 +274,8 @@ func (c *churner) OnConnect(slot uint32, errno syscall.Errno) {
 	p.stage = stageRequest
 	binary.NativeEndian.PutUint64(p.key[:8], rand.Uint64())
 	binary.NativeEndian.PutUint64(p.key[8:], rand.Uint64())
-	c.out = handshake.AppendRequest(c.out[:0], c.host, c.path, p.key, "", c.protocol, c.header)
+	to := &c.places.list[c.places.of(p.number)].target
+	c.out = handshake.AppendRequest(c.out[:0], to.Host, to.Path, p.key, "", c.protocol, c.header)
 	switch p.way {
 	case wayNoByte:
 		c.delay(slot, p)
@@ -304,8 +318,8 @@ func (c *churner) OnDrained(slot uint32) {
 	case p.exit == exitReset || p.exit == exitClose:
 		if p.way == wayEarlyFIN && !p.upgraded {
 			// The request is in the kernel in front of the FIN, so the server upgrades.
-			p.upgraded = true
-			c.n.upgraded++
+			c.upgraded(p)
+			c.n.blind++
 		}
 		c.gone(slot, p, p.exit == exitReset)
 	case p.exit == exitShutdown:
@@ -382,6 +396,9 @@ func (c *churner) upgrade(slot uint32, p *peer, b []byte) []byte {
 	}
 	var res handshake.Response
 	if err := res.Parse(head[:end], p.key, "", ""); err != nil {
+		if c.refused(slot, p, err) {
+			return nil
+		}
 		if errors.Is(err, handshake.ErrInterim) {
 			err = errors.New("an interim answer, which this scenario does not know")
 		}
@@ -389,8 +406,7 @@ func (c *churner) upgrade(slot uint32, p *peer, b []byte) []byte {
 		c.lose(slot, p, err.Error())
 		return nil
 	}
-	p.upgraded = true
-	c.n.upgraded++
+	c.upgraded(p)
 	if p.stage == stageRequest {
 		c.next(slot, p)
 	}

@@ -28,7 +28,7 @@ func (s *CompareServer) what() string {
 
 // CompareOptions say what to compare.
 type CompareOptions struct {
-	// Run is the load, the same for all: the scenario connect or echo. Its Target and ServerPID are filled in.
+	// Run is the load, the same for all: the scenario connect or echo. Its Target and ServerPIDs are filled in.
 	Run     Options
 	Servers []CompareServer // two or more; ratios are to the first
 	Path    string          // at the servers that are started
@@ -110,20 +110,21 @@ func takeTurn(ctx context.Context, o *CompareOptions, s *CompareServer, sys Syst
 			return turn{}, err
 		}
 		defer p.stop()
-		url, run.ServerPID = "ws://"+p.addr+o.Path, p.pid
+		url, run.ServerPIDs = "ws://"+p.addr+o.Path, []int{p.pid}
 	}
 	var err error
 	if run.Target, err = ParseTarget(url); err != nil {
 		return turn{}, fmt.Errorf("%s %w", url, err)
 	}
-	if run.ServerPID == 0 {
-		if addr, err := run.Target.Resolve(ctx); err == nil && addr.Addr().IsLoopback() {
-			found, _ := findProcess(addr) // 0: the report lacks the server
-			run.ServerPID = found.pid
+	server := process{}
+	if len(run.ServerPIDs) > 0 {
+		server.pid = run.ServerPIDs[0]
+	} else if addr, err := run.Target.Resolve(ctx); err == nil && addr.Addr().IsLoopback() {
+		if server, _ = findProcess(addr); server.pid != 0 { // 0: the report lacks the server
+			run.ServerPIDs = []int{server.pid}
 		}
 	}
 	debug.FreeOSMemory() // each turn finds the generator alike
-	server := process{run.ServerPID}
 	before, err := readUsage(server)
 	if err != nil {
 		return turn{}, err

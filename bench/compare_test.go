@@ -186,6 +186,7 @@ func TestChild(t *testing.T) {
 
 // A child that said no pid is itself the server. It goes when it is told to, and is killed when it does not.
 func TestChildStops(t *testing.T) {
+	t.Parallel()
 	for name, script := range map[string]string{
 		"goes":   "echo addr=127.0.0.1:1; exec tail -f /dev/null",
 		"stays":  "trap '' TERM; echo addr=127.0.0.1:1; exec tail -f /dev/null",

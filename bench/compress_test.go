@@ -11,6 +11,7 @@ import (
 
 // What both ends want is agreed on and counted, and messages survive it.
 func TestCompression(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		server, offered deflate.Mode
 		agreed          bool
@@ -25,6 +26,7 @@ func TestCompression(t *testing.T) {
 	} {
 		for _, scenario := range []string{scenarioConnect, scenarioEcho} {
 			t.Run(fmt.Sprintf("%s, %v at the server, %v offered", scenario, test.server, test.offered), func(t *testing.T) {
+				t.Parallel()
 				s := &echoServer{compression: test.server}
 				s.serve(t)
 				o := s.options(t, scenario)

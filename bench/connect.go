@@ -14,12 +14,13 @@ type connectLoad struct {
 	v    verifier
 	echo bool // messages come back
 
-	cursor       int // the next connection to send its message
-	sent, echoed uint64
+	cursor int // the next connection to send its message
+	sent   uint64
+	echoed []uint64 // by server
 }
 
 func newConnectLoad(r *run, d *driver) load {
-	l := &connectLoad{d: d, echo: r.o.BurstEcho,
+	l := &connectLoad{d: d, echo: r.o.BurstEcho, echoed: make([]uint64, d.places.count()),
 		v: verifier{sizes: FixedSize(r.o.BurstBytes), text: r.o.Text, index: d.index, loops: d.loops}}
 	if r.o.BurstBytes > 0 {
 		l.v.trackers = make([]tracker, len(d.clients))
@@ -60,20 +61,25 @@ func (l *connectLoad) message(_ *conn.Conn, i uint32, op frame.OpCode, p []byte)
 		return
 	}
 	if _, ok := l.v.received(i, op, p); ok {
-		l.echoed++
+		l.echoed[l.d.place(i)]++
 	}
 }
 
 // count implements load.
 func (l *connectLoad) count(t *tally, final bool) {
 	t.sent += l.sent
-	t.echoed += l.echoed
-	t.messages += l.echoed
+	for k, n := range l.echoed {
+		t.echoed += n
+		t.messages += n
+		t.sides[k].messages += n
+	}
 	t.wrong += l.v.wrong
 	t.duplicate += l.v.duplicate
 	if final {
 		if l.echo {
-			t.missing += l.v.lost()
+			for i := range l.v.trackers {
+				t.lose(l.d.place(uint32(i)), l.v.trackers[i].lost())
+			}
 		}
 		t.latency.Merge(l.d.opening)
 	}

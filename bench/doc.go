@@ -17,6 +17,9 @@
 // stalled ones beside an echo. They are sockets of package loop with a frame reader (churner), each with a plan that
 // follows from the seed and its number. What churn then demands of the server is in checks.go.
 //
+// A run may be at several servers, over which its connections are dealt out (places.go); what is counted for each of them
+// by itself is in sides.go, and their processes are in servers.go.
+//
 // What is sent when is the business of a flow (flow.go), which echo, request and broadcast share: each of them is an
 // exchange that sends the next message of a connection and knows how many are in flight. MQ messages are built and read by
 // envelopes, and what connections have to do before they can send (authenticate, join a room) are steps of a greeter

@@ -1,8 +1,6 @@
 package bench
 
 import (
-	"net/netip"
-
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/frame"
@@ -38,8 +36,9 @@ type client struct {
 
 // tally is what one loop, or the run, has counted.
 type tally struct {
+	sides        []sideTally       // by server; what follows is of all of them
 	opened, open uint64            // ever; now
-	failed       map[string]uint64 // by error text
+	failed       map[string]uint64 // by error text, which names the server when there are several
 	lost         map[uint16]uint64 // connections not closed by us, by close code
 	closed       uint64            // closed by us and in good order
 
@@ -58,6 +57,14 @@ type tally struct {
 	slices         []*hdrhistogram.Histogram // latency, apart by slice: see stalled
 	opening        *hdrhistogram.Histogram   // [ns] from connect(2) to the end of the upgrade
 	spread         *hdrhistogram.Histogram   // [ns] of a broadcast, to its last member; nil: none
+}
+
+func newTally(places int) *tally {
+	t := &tally{sides: make([]sideTally, places), failed: map[string]uint64{}, lost: map[uint16]uint64{}}
+	for k := range t.sides {
+		t.sides[k].lost = map[uint16]uint64{}
+	}
+	return t
 }
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1000, maxLatency, 3) }
@@ -80,12 +87,12 @@ func sum[K comparable](m map[K]uint64) (n uint64) {
 // loop's goroutine.
 type driver struct {
 	index, loops int
-	sources      []netip.Addr
-	dial         conn.DialConfig
+	places       *places
+	dials        []conn.DialConfig // by place
 	maxOpening   int
 	reg          *conn.Registry
 	loop         *loop.Loop
-	timers       *loop.Timers // entry 0: dialling
+	timers       *loop.Timers // entry 0: dialling, then closing
 	// ---
 	clients []client
 	load    load
@@ -96,15 +103,14 @@ type driver struct {
 	began   int64 // when the present phase of opening began [ns on the loop's clock]
 	first   int   // next when it began
 
-	closing bool
-	cursor  int // the next client to close
+	closing  bool
+	cursor   int   // the next client to close
+	closeDue int64 // when closeSome was to be called again [ns on the loop's clock]
 
-	failed         map[string]uint64
-	lost           map[uint16]uint64
-	opened, closed uint64
-	open           uint64
-	opening        *hdrhistogram.Histogram
-	recent         *hdrhistogram.Histogram // of what the scenario measures, since the last point of the series; nil: none
+	sides        []side // by place
+	open, closed uint64
+	opening      *hdrhistogram.Histogram
+	recent       *hdrhistogram.Histogram // of what the scenario measures, since the last point of the series; nil: none
 }
 
 // connOf returns connection i when it is open, else nil.
@@ -117,6 +123,9 @@ func (d *driver) connOf(i uint32) *conn.Conn {
 
 // number returns the number of connection i over all loops.
 func (d *driver) number(i uint32) uint32 { return i*uint32(d.loops) + uint32(d.index) }
+
+// place returns the server of connection i.
+func (d *driver) place(i uint32) int { return d.places.of(uint64(d.number(i))) }
 
 // share returns how many of n things the loop has when they are dealt out in turn.
 func (d *driver) share(n int) int { return (n - d.index + d.loops - 1) / d.loops }
@@ -132,7 +141,7 @@ func (d *driver) openTo(n int, rate float64) {
 func (d *driver) stopOpening() {
 	for ; d.next < d.want; d.next++ {
 		d.clients[d.next].state = clientEnded
-		d.fail("not opened in time")
+		d.fail(uint32(d.next), "not opened in time")
 	}
 }
 
@@ -151,8 +160,8 @@ func (d *driver) dialSome() {
 		cl := &d.clients[i]
 		cl.dialled, cl.state = d.loop.Clock(), clientDialled
 		d.pending++
-		source := d.sources[(i*d.loops+d.index)%len(d.sources)]
-		if err := d.reg.Dial(&d.dial, source, uint32(i)); err != nil {
+		_, source := d.places.dial(uint64(d.number(uint32(i))))
+		if err := d.reg.Dial(&d.dials[d.place(uint32(i))], source, uint32(i)); err != nil {
 			d.notOpened(uint32(i), err)
 		}
 	}
@@ -172,14 +181,16 @@ func (d *driver) notOpened(i uint32, err error) {
 		d.pending--
 	}
 	d.clients[i].state = clientEnded
-	d.fail(err.Error())
+	d.fail(i, err.Error())
 }
 
-func (d *driver) fail(text string) {
-	if _, known := d.failed[text]; !known && len(d.failed) >= maxTexts {
+// fail counts that connection i could not be opened, or made ready.
+func (d *driver) fail(i uint32, text string) {
+	failed := d.sides[d.place(i)].failed
+	if _, known := failed[text]; !known && len(failed) >= maxTexts {
 		text = "other errors"
 	}
-	d.failed[text]++
+	failed[text]++
 }
 
 // closeAll begins to close all clients with code 1000.
@@ -189,12 +200,28 @@ func (d *driver) closeAll() {
 	}
 	d.closing, d.pending, d.cursor = true, 0, 0
 	d.want = d.next // none is dialled any more
-	d.timers.Cancel(0)
+	d.closeDue = d.loop.Clock()
 	d.closeSome()
 }
 
+// tick is the timer's handler.
+func (d *driver) tick() {
+	if d.closing {
+		d.closeSome()
+	} else {
+		d.dialSome()
+	}
+}
+
+// closeSome begins to close the next clients, and sees to it that it is called again while there are more. When the loop is behind its
+// time, it is one client only: the others have pings to answer, and a million that wait for their turn would be given up by the server.
 func (d *driver) closeSome() {
-	for ; d.cursor < len(d.clients) && d.pending < d.maxOpening; d.cursor++ {
+	now := d.loop.Clock()
+	budget := d.maxOpening
+	if now-d.closeDue > closeLate {
+		budget = 1
+	}
+	for ; d.cursor < len(d.clients) && d.pending < d.maxOpening && budget > 0; d.cursor++ {
 		cl := &d.clients[d.cursor]
 		if cl.state != clientOpen {
 			continue
@@ -205,6 +232,11 @@ func (d *driver) closeSome() {
 		}
 		cl.state = clientClosing
 		d.pending++
+		budget--
+	}
+	if d.cursor < len(d.clients) {
+		d.closeDue = now + dialTick
+		d.timers.Set(0, d.loop.Now()+dialTick)
 	}
 }
 
@@ -212,7 +244,7 @@ func (d *driver) closeSome() {
 func (d *driver) onOpen(c *conn.Conn) {
 	cl := &d.clients[c.User]
 	cl.ref, cl.state = c.Ref(), clientOpen
-	d.opened++
+	d.sides[d.place(c.User)].opened++
 	d.open++
 	took := d.loop.Clock() - cl.dialled
 	record(d.opening, took)
@@ -236,25 +268,30 @@ func (d *driver) onClose(c *conn.Conn, e conn.End) {
 	if cl.state == clientClosing && e.Code == 1000 {
 		d.closed++
 	} else {
-		d.lost[e.Code]++
+		d.sides[d.place(c.User)].lost[e.Code]++
 	}
 	if cl.state == clientClosing {
 		d.pending--
-		d.closeSome()
 	}
 	cl.state = clientEnded
 }
 
 // count adds the loop's counters to t; final as for load.count.
 func (d *driver) count(t *tally, final bool) {
-	t.opened += d.opened
 	t.open += d.open
 	t.closed += d.closed
-	for text, n := range d.failed {
-		t.failed[text] += n
-	}
-	for code, n := range d.lost {
-		t.lost[code] += n
+	for k := range d.sides {
+		s, all := &d.sides[k], &t.sides[k]
+		t.opened += s.opened
+		all.opened += s.opened
+		for text, n := range s.failed {
+			t.failed[d.places.named(k, text)] += n
+			all.failed += n
+		}
+		for code, n := range s.lost {
+			t.lost[code] += n
+			all.lost[code] += n
+		}
 	}
 	s := d.reg.Snapshot()
 	t.pings += s.Conn.MessagesSent[conn.KindPong]

@@ -54,7 +54,7 @@ func (e *echoLoad) message(c *conn.Conn, i uint32, op frame.OpCode, p []byte) {
 	now := e.d.loop.Clock()
 	if seq, ok := e.v.received(i, op, p); ok {
 		e.echoed++
-		e.answered(e.sentAt[int(i)*e.depth+int(seq)%e.depth], now)
+		e.answered(i, e.sentAt[int(i)*e.depth+int(seq)%e.depth], now)
 	}
 	e.pump(c, i, now)
 }
@@ -67,7 +67,9 @@ func (e *echoLoad) count(t *tally, final bool) {
 	t.wrong += e.v.wrong
 	t.duplicate += e.v.duplicate
 	if final {
-		t.missing += e.v.lost()
+		for i := range e.v.trackers {
+			t.lose(e.d.place(uint32(i)), e.v.trackers[i].lost())
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ type flow struct {
 	cursor   int64    // open loop: messages below this have been looked at
 	starting int      // closed loop: connections below this have been started
 
-	messages uint64 // answered in the measured phase
+	messages []uint64 // answered in the measured phase, by server
 	unsent   uint64
 	latency  *hdrhistogram.Histogram   // [ns] of messages sent, or due, in the measured phase
 	slice    int64                     // length of one, when they are kept apart [ns]
@@ -55,7 +55,7 @@ type flow struct {
 }
 
 func newFlow(d *driver, n, depth int) flow {
-	return flow{d: d, n: n, depth: depth, latency: newHistogram(), base: make([]uint32, n)}
+	return flow{d: d, n: n, depth: depth, messages: make([]uint64, d.places.count()), latency: newHistogram(), base: make([]uint32, n)}
 }
 
 // pace sets the rate: total messages per second over all loops, of which each connection that sends, of lanes over all
@@ -148,13 +148,13 @@ func (f *flow) pump(c *conn.Conn, i uint32, now int64) {
 	}
 }
 
-// answered notes that a message, sent or due at a time [ns], has been answered at now.
-func (f *flow) answered(at, now int64) {
+// answered notes that a message, sent or due at a time [ns], has been answered at now, on connection i.
+func (f *flow) answered(i uint32, at, now int64) {
 	if at >= f.from && at < f.to {
 		f.record(at, now-at)
 	}
 	if now >= f.from && now < f.to {
-		f.messages++
+		f.messages[f.d.place(i)]++
 	}
 }
 
@@ -208,7 +208,10 @@ func (f *flow) waiting() (n int) {
 
 // count adds the flow's counters to t.
 func (f *flow) count(t *tally, final bool) {
-	t.messages += f.messages
+	for k, n := range f.messages {
+		t.messages += n
+		t.sides[k].messages += n
+	}
 	t.unsent += f.unsent
 	if final {
 		t.latency.Merge(f.latency)

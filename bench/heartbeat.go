@@ -21,11 +21,13 @@ type heartbeatLoad struct {
 	pings    uint64
 	rtt      *hdrhistogram.Histogram // [ns] of our own pings, in the measured phase
 
-	few, many uint64 // pings missing and too many, over all connections: see judge
+	few  []uint64 // pings missing, by server: see judge
+	many uint64   // too many, over all connections
 }
 
 func newHeartbeatLoad(r *run, d *driver) load {
-	return &heartbeatLoad{d: d, interval: int64(r.o.ServerPings), got: make([]uint32, len(d.clients)), rtt: newHistogram()}
+	return &heartbeatLoad{d: d, interval: int64(r.o.ServerPings), got: make([]uint32, len(d.clients)), rtt: newHistogram(),
+		few: make([]uint64, d.places.count())}
 }
 
 // pinged notes a ping of the server on connection i.
@@ -66,7 +68,7 @@ func (l *heartbeatLoad) judge() {
 		if l.d.clients[i].state != clientOpen {
 			continue
 		}
-		l.few += uint64(max(least, n) - n)
+		l.few[l.d.place(uint32(i))] += uint64(max(least, n) - n)
 		l.many += uint64(max(most, n) - most)
 	}
 }
@@ -77,9 +79,14 @@ func (l *heartbeatLoad) message(*conn.Conn, uint32, frame.OpCode, []byte) {}
 // count implements load.
 func (l *heartbeatLoad) count(t *tally, final bool) {
 	t.messages += l.pings
-	t.missing += l.few
+	for k, n := range l.few {
+		t.lose(k, int(n))
+	}
 	t.wrong += l.many
 	if final {
+		for i, n := range l.got {
+			t.sides[l.d.place(uint32(i))].messages += uint64(n)
+		}
 		t.latency.Merge(l.rtt)
 	}
 }
@@ -132,7 +139,9 @@ func (r *run) heartbeatReport() *HeartbeatReport {
 	r.each(func(d *driver) {
 		l := d.load.(*heartbeatLoad)
 		h.Received += l.pings
-		h.Missing += l.few
+		for _, n := range l.few {
+			h.Missing += n
+		}
 		h.TooMany += l.many
 		h.RoundTrips += l.rtt.TotalCount()
 		h.Expected[0], h.Expected[1] = expected(l.to-l.from, l.interval)

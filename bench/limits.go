@@ -12,6 +12,7 @@ const (
 	MinCompress                    = 0                    // [bytes]
 	MinDepth, MaxDepth             = 1, 1024              // messages in flight per connection
 	MinLoops, MaxLoops             = 1, 255
+	MaxTargets                     = 64        // servers: each has lines of its own in the report
 	MaxSources                     = 4096      // addresses
 	MinStalled, MaxStalled         = 0, 10_000 // connections
 	MinPairs, MaxPairs             = 1, 100
@@ -32,7 +33,7 @@ const (
 
 // Limits that are properties of the generator.
 const (
-	// warmConnections are opened before the memory of the server is first read, so that what a server allocates once does
+	// warmConnections are opened, to each server, before its memory is first read, so that what a server allocates once does
 	// not count as memory per connection.
 	warmConnections = 100
 
@@ -45,8 +46,10 @@ const (
 	// not kept waiting.
 	turnBudget = 64
 
-	// dialTick is how often a loop looks whether connections are due.
+	// dialTick is how often a loop looks whether connections are due to be opened, or closed.
 	dialTick = int64(10 * time.Millisecond)
+	// closeLate is by how much a loop may be late for that and still close as many as maxOpening says.
+	closeLate = int64(100 * time.Millisecond)
 
 	// pacePeriod is how often messages at a fixed rate are looked at: a message goes out this much after its time at most,
 	// if the machine keeps up. It counts as latency, as everything does that keeps a message waiting.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
+	"github.com/mqgate/mqgate/conn/clientaddr"
 	"github.com/mqgate/mqgate/conn/handshake"
 	"github.com/mqgate/mqgate/frame"
 	"github.com/mqgate/mqgate/frame/deflate"
@@ -40,6 +41,8 @@ type echoServer struct {
 	write     time.Duration // WriteTimeout; 0: 10 s, with short 1 s
 	pending   int           // MaxPending; 0: 4 MiB
 	meta      []string      // MetaHeaders
+	perIP     *clientaddr.Limiter
+	limits    *conn.Limits
 
 	compression deflate.Mode
 
@@ -77,10 +80,11 @@ func (s *echoServer) serve(t *testing.T) {
 		Role: frame.RoleServer, Endpoints: []conn.Endpoint{{Path: "/echo", Handler: s, MaxMessage: 1 << 20}},
 		HandshakeTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second,
 		PingInterval: s.ping, MaxPending: cmp.Or(s.pending, 4<<20), MetaHeaders: s.meta,
+		PerAddress: s.perIP, Limits: s.limits,
 		Compression: handshake.Compression{Mode: s.compression, WindowBits: deflate.MaxWindowBits},
 	}
 	if s.short {
-		cfg.HandshakeTimeout, cfg.CloseTimeout, cfg.WriteTimeout = 4*time.Second, time.Second/2, time.Second
+		cfg.HandshakeTimeout, cfg.CloseTimeout, cfg.WriteTimeout = 2*time.Second, time.Second/2, time.Second
 	}
 	cfg.WriteTimeout = cmp.Or(s.write, cfg.WriteTimeout)
 	server, err := conn.NewServer(cfg, conn.ServerConfig{Loops: 1})

@@ -152,6 +152,7 @@ func (f *fakeGateway) serve(t *testing.T) netip.AddrPort {
 
 // Requests and broadcasts against the gateway and its worker, in each form.
 func TestMQScenarios(t *testing.T) {
+	t.Parallel()
 	sizes, err := ParseSizes("64:50%,1000:40%,4000:10%", plainSize)
 	if err != nil {
 		t.Fatal(err)
@@ -180,6 +181,7 @@ func TestMQScenarios(t *testing.T) {
 		{"broadcast to oneself", scenarioBroadcast, func(o *Options) { o.Rooms, o.Members = 8, 1 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			addr, worker := serveGateway(t)
 			o := mqOptions(t, addr, "/ws", test.scenario)
 			test.change(&o)
@@ -201,6 +203,7 @@ func TestMQScenarios(t *testing.T) {
 
 // Every mistake in answering requests is found and counted exactly.
 func TestRequestMistakes(t *testing.T) {
+	t.Parallel()
 	type counts struct{ lost, duplicate, wrong uint64 }
 	const each, all = 5, 5 * 8 // mistakes per connection, at requests 2, 4, ... 10; in all
 	due := func(n int) bool { return n > 0 && n%2 == 0 && n <= 2*each }
@@ -275,6 +278,7 @@ func TestRequestMistakes(t *testing.T) {
 		}, counts{}}, // MQ promises none
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			f := &fakeGateway{answer: test.answer}
 			o := mqOptions(t, f.serve(t), "/echo", scenarioRequest)
 			o.Duration = 400 * time.Millisecond // a slow machine needs the time for the mistakes
@@ -329,6 +333,7 @@ func TestRefusedSetup(t *testing.T) {
 // Every mistake in delivering is found and counted exactly. Each is made with messages 2, 4 and 6 of each of the 2 rooms,
 // to one of the 4 members.
 func TestBroadcastMistakes(t *testing.T) {
+	t.Parallel()
 	type counts struct{ lost, duplicate, wrong uint64 }
 	const all = 2 * 3
 	due := func(n, k int) bool { return k == 3 && n > 0 && n%2 == 0 && n <= 6 }
@@ -427,6 +432,7 @@ func TestBroadcastMistakes(t *testing.T) {
 		}, counts{wrong: all}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			f := &fakeGateway{deliver: test.deliver, answer: test.answer}
 			o := mqOptions(t, f.serve(t), "/echo", scenarioBroadcast)
 			o.Loops, o.Duration = 1, 400*time.Millisecond

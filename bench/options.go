@@ -16,6 +16,7 @@ import (
 type Options struct {
 	Scenario    string
 	Target      Target
+	Others      []Target      // further servers, over which connections are dealt out too; see places
 	Connections int           // churn: open at one time
 	Rate        int           // per second: connect, churn: connections opened; echo: messages sent. 0: as fast as possible
 	Duration    time.Duration // of the measured phase; churn: at most; with Stalled: of each of its slices
@@ -58,7 +59,8 @@ type Options struct {
 	Seed      int           // churn: of what every connection does
 	Settle    time.Duration // churn: what the server has to give memory back; the judgement waits up to 5 times as long
 	MaxGrowth int           // churn: that the server's memory may have grown since the warm-up [bytes]
-	Metrics   Metrics       // churn: required
+	Metrics   Metrics       // churn: required; of all servers: see SumMetrics
+	Refusals  Refusals      // churn: what the limits of the server may refuse
 
 	Sources []netip.Addr // empty: automatic
 	Loops   int
@@ -66,8 +68,8 @@ type Options struct {
 	// TablePerLoop gives each loop a descriptor table of its own, and with it the limit of open files: loop.GroupConfig.
 	TablePerLoop bool
 
-	ServerPID int // 0: found by the address, when that is on this machine
-	Expect    []Expectation
+	ServerPIDs []int // one for each server, in their order; empty: found by the addresses, where those are on this machine
+	Expect     []Expectation
 }
 
 // sizes returns the distribution of sizes.
@@ -88,6 +90,7 @@ func (o *Options) Validate(sys System) error {
 	if o.Connections < o.Loops {
 		fault("flag --loops: %d are more than the %d connections", o.Loops, o.Connections)
 	}
+	faults = append(faults, o.checkTargets()...)
 	if err := o.checkFiles(sys.OpenFiles); err != nil {
 		faults = append(faults, err)
 	}
@@ -112,9 +115,12 @@ func (o *Options) Validate(sys System) error {
 		fault("flag --connections: %d with %d message(s) of %d bytes each are %d bytes in flight, at most %d are allowed",
 			o.Connections, depth, size, n, int64(MaxInFlight))
 	}
-	if addr, err := netip.ParseAddr(o.Target.Name); err == nil {
-		if _, err := sourcesFor(o.Sources, addr.Unmap(), o.Connections, sys.Ports); err != nil {
-			faults = append(faults, err)
+	for _, t := range o.targets() {
+		if addr, err := netip.ParseAddr(t.Name); err == nil {
+			if _, err := sourcesFor(o.Sources, addr.Unmap(), o.connectionsToEach(), sys.Ports); err != nil {
+				faults = append(faults, err)
+				break // of the others it is the same
+			}
 		}
 	}
 	return errors.Join(faults...)

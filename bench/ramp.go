@@ -77,10 +77,11 @@ func (s *search) was(rate int, good bool) {
 
 // best is what is kept of the best step for the report.
 type best struct {
-	messages             uint64
-	latency              *hdrhistogram.Histogram
-	from, to             time.Time
-	serverCPU, clientCPU time.Duration
+	messages  []uint64 // by server
+	latency   *hdrhistogram.Histogram
+	from, to  time.Time
+	serverCPU spent
+	clientCPU time.Duration
 }
 
 // measureRamp is the ramp scenario on the coordinator.
@@ -115,7 +116,10 @@ func measureRamp(ctx context.Context, r *run) {
 		rep.Steps = append(rep.Steps, step)
 		s.was(rate, step.Good)
 		if step.Good && rate == s.good {
-			b = best{now.messages, now.latency, r.measuredFrom, r.measuredTo, r.serverCPU, r.clientCPU}
+			b = best{nil, now.latency, r.measuredFrom, r.measuredTo, r.serverCPU, r.clientCPU}
+			for _, s := range now.sides {
+				b.messages = append(b.messages, s.messages)
+			}
 		}
 		if faults > 0 { // whatever is found from here on is of a server that has lost count
 			rep.EndedEarly = "messages or connections were lost, late, wrong or duplicate"
@@ -140,7 +144,7 @@ func measureRamp(ctx context.Context, r *run) {
 
 // reset forgets what was measured.
 func (f *flow) reset() {
-	f.messages, f.unsent, f.latency = 0, 0, newHistogram()
+	f.messages, f.unsent, f.latency = make([]uint64, len(f.messages)), 0, newHistogram()
 }
 
 // ok reports whether a good rate was found.

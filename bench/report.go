@@ -18,7 +18,7 @@ import (
 // Report is what a run found. Its JSON form is for scripts and dashboards: the keys stay. What was not measured is null.
 type Report struct {
 	Scenario    string `json:"scenario"`
-	URL         string `json:"url"`
+	URL         string `json:"url"`         // several: with spaces between them
 	Connections int    `json:"connections"` // asked for
 	Opened      uint64 `json:"opened"`
 	// Lost is connections that the server or the network ended, and messages that did not come back: the sum.
@@ -69,6 +69,8 @@ type Report struct {
 
 	Churn *ChurnReport `json:"churn,omitempty"` // of scenario churn
 
+	Servers []URLReport `json:"servers,omitempty"` // of a run at several servers, in the order of --url
+
 	series *series                 // for WriteHTML; nil: not collected
 	hist   *hdrhistogram.Histogram // Latency whole [ns]
 }
@@ -82,11 +84,11 @@ type Latency struct {
 	Max  *float64 `json:"max"`
 }
 
-// ServerReport is about the server's process. All is null when it is not known.
+// ServerReport is about the server's process, or those of all servers together. All is null when one is not known.
 type ServerReport struct {
-	PID      *int     `json:"pid"`
+	PID      *int     `json:"pid"`       // null when there are several
 	RSSBytes *float64 `json:"rss_bytes"` // VmRSS with all connections open, idle
-	// RSSBytesPerConnection is (RssAnon with all connections open, idle - RssAnon after 100) / connections.
+	// RSSBytesPerConnection is (RssAnon with all connections open, idle - RssAnon after 100 for each server) / connections.
 	RSSBytesPerConnection *float64 `json:"rss_bytes_per_connection"`
 	CPUMicrosPerMessage   *float64 `json:"cpu_us_per_message"`
 
@@ -109,7 +111,7 @@ func (r *run) report(interrupted bool) *Report {
 	t := r.count(true)
 	o := r.o
 	p := &Report{
-		Scenario: o.Scenario, URL: o.Target.URL, Connections: o.Connections, Opened: t.opened,
+		Scenario: o.Scenario, URL: o.urls(), Connections: o.Connections, Opened: t.opened,
 		Wrong: t.wrong, Duplicate: t.duplicate, Messages: t.messages, Latency: latencyOf(t.latency),
 		Machine: thisMachine(), Commit: commit(),
 		Interrupted: interrupted, OpenSeconds: round(r.openTime.Seconds(), 3),
@@ -149,6 +151,7 @@ func (r *run) report(interrupted bool) *Report {
 		}
 	}
 	r.reportServer(p)
+	r.reportURLs(p, t)
 	if r.stalled != nil {
 		r.stalled.report(p, t.slices)
 	}
@@ -171,31 +174,35 @@ func (r *run) report(interrupted bool) *Report {
 }
 
 func (r *run) reportServer(p *Report) {
-	if r.server.pid == 0 {
+	if !r.server.known {
 		return
 	}
 	s := &p.Server
-	s.PID = &r.server.pid
-	perConnection := func(m *memory) *float64 {
-		if r.base == nil || m == nil || p.Opened == 0 {
-			return nil
-		}
-		return number(round(float64(m.Anon-r.base.Anon)/float64(p.Opened), 1))
+	if len(r.server.each) == 1 {
+		s.PID = &r.server.each[0].pid
 	}
-	if r.idle != nil {
-		s.RSSBytes, s.RSSAnonBytes = number(r.idle.RSS), number(r.idle.Anon)
+	if m := r.idle.all; m != nil {
+		s.RSSBytes, s.RSSAnonBytes = number(m.RSS), number(m.Anon)
 		s.RSSAnonPeakBytes = number(r.peak)
 	}
-	s.RSSBytesPerConnection = perConnection(r.idle)
+	s.RSSBytesPerConnection = perConnection(r.base.all, r.idle.all, p.Opened)
 	if r.burst {
-		s.RSSBytesPerConnectionAfterBurst = perConnection(r.afterBurst)
+		s.RSSBytesPerConnectionAfterBurst = perConnection(r.base.all, r.afterBurst.all, p.Opened)
 	}
-	if r.serverCPUKnown && !r.measuredTo.IsZero() {
-		s.CPUSeconds = number(round(r.serverCPU.Seconds(), 3))
+	if cpu := r.serverCPU.all; cpu != nil && !r.measuredTo.IsZero() {
+		s.CPUSeconds = number(round(cpu.Seconds(), 3))
 		if p.Messages > 0 && p.Churn == nil {
-			s.CPUMicrosPerMessage = number(round(micros(r.serverCPU)/float64(p.Messages), 3))
+			s.CPUMicrosPerMessage = number(round(micros(*cpu)/float64(p.Messages), 3))
 		}
 	}
+}
+
+// perConnection returns by how much memory grew for each connection [bytes]; nil when it is not known.
+func perConnection(from, to *memory, connections uint64) *float64 {
+	if from == nil || to == nil || connections == 0 {
+		return nil
+	}
+	return number(round(float64(to.Anon-from.Anon)/float64(connections), 1))
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
@@ -288,6 +295,7 @@ func (p *Report) WriteText(w io.Writer) error {
 	if p.Stalled != nil {
 		p.Stalled.write(line)
 	}
+	p.writeURLs(line)
 	p.writeServer(line)
 	if p.Client.CPUMicrosPerMessage != nil {
 		line("client", "CPU %.2f us per message", *p.Client.CPUMicrosPerMessage)
@@ -317,13 +325,20 @@ func (p *Report) WriteText(w io.Writer) error {
 
 func (p *Report) writeServer(line func(head, format string, args ...any)) {
 	s := p.Server
-	if s.PID == nil {
-		line("server", "process not known: neither memory nor CPU was measured")
-		return
-	}
 	var parts []string
 	part := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
-	part("pid %d", *s.PID)
+	switch {
+	case s.PID != nil:
+		part("pid %d", *s.PID)
+	case p.Servers == nil:
+		line("server", "process not known: neither memory nor CPU was measured")
+		return
+	case s.RSSBytes == nil && s.CPUSeconds == nil:
+		line("servers", "not all processes known: neither memory nor CPU of all was measured")
+		return
+	default:
+		part("all %d together", len(p.Servers))
+	}
 	if s.CPUMicrosPerMessage != nil {
 		part("CPU %.2f us per message", *s.CPUMicrosPerMessage)
 	} else if s.CPUSeconds != nil {

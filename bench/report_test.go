@@ -76,15 +76,16 @@ func TestReportOK(t *testing.T) {
 	}{
 		{"all well", func(*driver, *connectLoad) {}, false, true},
 		{"interrupted", func(*driver, *connectLoad) {}, true, false},
-		{"failed", func(d *driver, _ *connectLoad) { d.fail("x") }, false, false},
-		{"lost", func(d *driver, _ *connectLoad) { d.lost[1006]++ }, false, false},
+		{"failed", func(d *driver, _ *connectLoad) { d.fail(0, "x") }, false, false},
+		{"lost", func(d *driver, _ *connectLoad) { d.sides[0].lost[1006]++ }, false, false},
 		{"wrong", func(_ *driver, l *connectLoad) { l.v.wrong++ }, false, false},
 		{"duplicate", func(_ *driver, l *connectLoad) { l.v.duplicate++ }, false, false},
 		{"missing", func(_ *driver, l *connectLoad) { l.echo, l.v.trackers = true, []tracker{{sent: 1}} }, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := &run{o: &Options{Scenario: scenarioConnect, Connections: 1, Loops: 1}, scenario: &scenarios[0], progress: &Progress{}}
-			if err := r.start(netip.MustParseAddrPort("127.0.0.1:1"), []netip.Addr{{}}); err != nil {
+			r := &run{o: &Options{Scenario: scenarioConnect, Connections: 1, Loops: 1}, scenario: &scenarios[0], progress: &Progress{},
+				places: &places{list: []place{{addr: netip.MustParseAddrPort("127.0.0.1:1")}}}}
+			if err := r.start(); err != nil {
 				t.Fatal(err)
 			}
 			defer r.clients.Stop()
@@ -99,14 +100,14 @@ func TestReportOK(t *testing.T) {
 // Of many error texts the first maxTexts are kept apart.
 func TestFailTexts(t *testing.T) {
 	for _, texts := range []int{maxTexts - 1, maxTexts, maxTexts + 1, maxTexts + 5} {
-		d := &driver{failed: map[string]uint64{}}
+		d := &driver{loops: 1, sides: newSides(1)}
 		for i := range texts {
-			d.fail(strings.Repeat("x", i+1))
-			d.fail(strings.Repeat("x", i+1))
+			d.fail(0, strings.Repeat("x", i+1))
+			d.fail(0, strings.Repeat("x", i+1))
 		}
 		others := uint64(2 * max(0, texts-maxTexts))
-		if d.failed["other errors"] != others || sum(d.failed) != uint64(2*texts) {
-			t.Errorf("%d texts: %d others, %d in all", texts, d.failed["other errors"], sum(d.failed))
+		if d.sides[0].failed["other errors"] != others || sum(d.sides[0].failed) != uint64(2*texts) {
+			t.Errorf("%d texts: %d others, %d in all", texts, d.sides[0].failed["other errors"], sum(d.sides[0].failed))
 		}
 	}
 }

@@ -184,7 +184,7 @@ func (l *requestLoad) answer(i uint32, now int64) {
 	if now-s.at > l.patience {
 		l.late++
 	}
-	l.answered(s.at, now)
+	l.answered(i, s.at, now)
 }
 
 // good reports whether the answer has the status that it should have.
@@ -205,8 +205,8 @@ func (l *requestLoad) count(t *tally, final bool) {
 	t.duplicate += l.duplicate
 	t.late += l.late
 	if final {
-		for _, n := range l.open {
-			t.missing += uint64(n)
+		for i, n := range l.open {
+			t.lose(l.d().place(uint32(i)), int(n))
 		}
 	}
 }

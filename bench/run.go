@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
@@ -35,7 +34,7 @@ type Scenario struct {
 	rate    func(o *Options) (opening float64) // connections opened per second; 0: as fast as possible
 
 	// alone, if set, is all of the scenario: it has connections of its own kind.
-	alone func(ctx context.Context, r *run, addr netip.AddrPort, sources []netip.Addr) error
+	alone func(ctx context.Context, r *run) error
 }
 
 // noRate: connections are opened as fast as possible.
@@ -94,11 +93,12 @@ type run struct {
 	scenario *Scenario
 	clients  *conn.Server // loops in the client role
 	drivers  []*driver
-	server   process
+	places   *places
+	server   servers
 	progress *Progress
 
-	base, idle, afterBurst *memory // of the server: after the warm-up connections; with all of them; after a burst
-	peak                   int64   // highest RssAnon seen
+	base, idle, afterBurst held  // of the servers: after the warm-up connections; with all of them; after a burst
+	peak                   int64 // highest RssAnon seen
 	churn                  *churn
 	stalled                *stalled
 	ramp                   *RampReport
@@ -111,8 +111,8 @@ type run struct {
 	openTime               time.Duration
 
 	measuredFrom, measuredTo time.Time
-	serverCPU, clientCPU     time.Duration // at the beginning of the measured phase, then the difference
-	serverCPUKnown           bool
+	serverCPU                spent // at the beginning of the measured phase, then the difference
+	clientCPU                time.Duration
 }
 
 // Run runs a scenario and returns what it found; progress may be nil. When ctx ends the run is broken off in good order
@@ -134,44 +134,29 @@ func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Repor
 	if o.TablePerLoop {
 		loop.RaiseProcs(o.Loops)
 	}
-	addr, err := o.Target.Resolve(ctx)
-	if err != nil {
+	var err error
+	if r.places, err = newPlaces(ctx, &o, sys); err != nil {
 		return nil, err
 	}
-	places := o.Connections
-	if o.Scenario == scenarioChurn && len(o.Sources) == 0 && addr.Addr().Is4() && addr.Addr().IsLoopback() {
-		places = max(places, churnSources*perSource)
-	}
-	sources, err := sourcesFor(o.Sources, addr.Addr(), places, sys.Ports)
-	if err != nil {
+	if r.server, err = r.findServers(); err != nil {
 		return nil, err
-	}
-	r.server.pid = o.ServerPID
-	if r.server.pid == 0 && addr.Addr().IsLoopback() {
-		// Not found: it may not exist, or belong to another user. The connections will tell; the report lacks the server.
-		r.server, _ = findProcess(addr)
-	}
-	if o.ServerPID != 0 {
-		if _, err := r.server.memory(); err != nil {
-			return nil, fmt.Errorf("flag --server-pid: %d: %w", o.ServerPID, err)
-		}
 	}
 	if r.scenario.alone != nil {
 		if o.Charts {
 			r.startSeries(time.Now())
 		}
-		if err := r.scenario.alone(ctx, r, addr, sources); err != nil {
+		if err := r.scenario.alone(ctx, r); err != nil {
 			return nil, err
 		}
 		return r.report(ctx.Err() != nil), nil
 	}
 	if o.Stalled > 0 {
-		if r.stalled, err = newStalled(r, addr, sources); err != nil {
+		if r.stalled, err = newStalled(r); err != nil {
 			return nil, err
 		}
 		defer r.stalled.group.Stop()
 	}
-	if err := r.start(addr, sources); err != nil {
+	if err := r.start(); err != nil {
 		return nil, err
 	}
 	defer r.clients.Stop()
@@ -187,8 +172,25 @@ func Run(ctx context.Context, o Options, sys System, progress *Progress) (*Repor
 	return r.report(interrupted), nil
 }
 
+// findServers finds the processes of the servers. One that is not found may not exist, or belong to another user. The
+// connections will tell; the report lacks the server.
+func (r *run) findServers() (servers, error) {
+	list := make([]process, r.places.count())
+	for k := range list {
+		if k < len(r.o.ServerPIDs) {
+			list[k].pid = r.o.ServerPIDs[k]
+			if _, err := list[k].memory(); err != nil {
+				return servers{}, fmt.Errorf("flag --server-pid: %d: %w", list[k].pid, err)
+			}
+		} else if addr := r.places.list[k].addr; addr.Addr().IsLoopback() {
+			list[k], _ = findProcess(addr)
+		}
+	}
+	return newServers(list), nil
+}
+
 // start starts the loops and makes drivers and loads.
-func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
+func (r *run) start() error {
 	o := r.o
 	size := max(o.Payload, o.BurstBytes)
 	cfg := &conn.Config{
@@ -211,12 +213,11 @@ func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
 	router := &router{}
 	cfg.Endpoints = []conn.Endpoint{{Path: o.Target.Path, Handler: router, MaxMessage: limit}}
 	for i := range o.Loops {
-		d := &driver{index: i, loops: o.Loops, sources: sources,
+		d := &driver{index: i, loops: o.Loops, places: r.places,
 			maxOpening: max(1, maxOpening/o.Loops),
-			failed:     map[string]uint64{}, lost: map[uint16]uint64{}, opening: newHistogram()}
+			sides:      newSides(r.places.count()), opening: newHistogram()}
 		d.clients = make([]client, d.share(o.Connections))
-		d.dial = conn.DialConfig{Addr: addr, Host: o.Target.Host, Path: o.Target.Path, Protocol: o.Subprotocol, Header: o.Header,
-			Failed: d.dialFailed}
+		d.dials = r.places.dials(o, d.dialFailed)
 		d.load = r.scenario.load(r, d)
 		r.drivers = append(r.drivers, d)
 	}
@@ -225,7 +226,7 @@ func (r *run) start(addr netip.AddrPort, sources []netip.Addr) error {
 	r.clients, err = conn.NewServer(cfg, conn.ServerConfig{Loops: o.Loops, TablePerLoop: o.TablePerLoop, Attach: func(i int, reg *conn.Registry) {
 		d := r.drivers[i]
 		d.reg, d.loop = reg, reg.Loop()
-		d.timers = d.loop.NewTimers(func(uint32) { d.dialSome() })
+		d.timers = d.loop.NewTimers(func(uint32) { d.tick() })
 	}})
 	return err
 }
@@ -239,7 +240,7 @@ func (r *run) each(f func(d *driver)) {
 
 // count adds up the counters of all loops.
 func (r *run) count(final bool) *tally {
-	t := &tally{failed: map[string]uint64{}, lost: map[uint16]uint64{}}
+	t := newTally(r.places.count())
 	if final {
 		t.latency, t.opening = newHistogram(), newHistogram()
 	}
@@ -250,14 +251,14 @@ func (r *run) count(final bool) *tally {
 // open opens the connections: the warm-up ones, a pause in which the server's memory settles, then the rest.
 func (r *run) open(ctx context.Context) {
 	rate := r.scenario.rate(r.o)
-	if r.server.pid != 0 && r.o.Connections > warmConnections {
-		r.openTo(ctx, warmConnections, rate)
+	if warm := warmConnections * r.places.count(); r.server.known && r.o.Connections > warm {
+		r.openTo(ctx, warm, rate)
 		r.settle(ctx, "letting the server settle")
 		r.readMemory(&r.base)
 	}
 	r.openTo(ctx, r.o.Connections, rate)
 	if r.o.Scenario != scenarioConnect && r.o.Scenario != scenarioHeartbeat { // these read it when they have held them for a while
-		if r.base != nil {
+		if r.base.all != nil {
 			r.settle(ctx, "letting the server settle")
 		}
 		r.readMemory(&r.idle)
@@ -285,7 +286,7 @@ func (r *run) openTo(ctx context.Context, n int, rate float64) {
 	r.openTime += time.Since(began)
 }
 
-// settle waits until the server's memory does not change any more.
+// settle waits until the servers' memory does not change any more.
 func (r *run) settle(ctx context.Context, phase string) {
 	same, last := 0, int64(0)
 	next := time.Now()
@@ -305,11 +306,11 @@ func (r *run) settle(ctx context.Context, phase string) {
 	})
 }
 
-// readMemory reads the server's memory into *m, which stays nil when it is not known.
-func (r *run) readMemory(m **memory) {
-	if now, err := r.server.memory(); err == nil {
-		*m = &now
-		r.peak = max(r.peak, now.Anon)
+// readMemory reads the servers' memory.
+func (r *run) readMemory(h *held) {
+	*h = r.server.held()
+	if h.all != nil {
+		r.peak = max(r.peak, h.all.Anon)
 		r.kernel = kernelTCP()
 	}
 }
@@ -319,16 +320,14 @@ func (r *run) readMemory(m **memory) {
 func (r *run) beginMeasuring(from time.Time) {
 	r.measuredFrom = from
 	r.clientCPU = ownCPU()
-	cpu, err := r.server.cpu()
-	r.serverCPU, r.serverCPUKnown = cpu, err == nil
+	r.serverCPU = r.server.spent()
 }
 
 func (r *run) endMeasuring() {
 	r.measuredTo = time.Now()
 	r.lastSample(r.measuredTo)
 	r.clientCPU = ownCPU() - r.clientCPU
-	cpu, err := r.server.cpu()
-	r.serverCPU, r.serverCPUKnown = cpu-r.serverCPU, r.serverCPUKnown && err == nil
+	r.serverCPU = r.server.spent().since(r.serverCPU)
 }
 
 // close closes all connections and waits for the servers' last words, in bounded time.

@@ -13,6 +13,26 @@ type Samples map[string]float64
 // Metrics reads the metrics of the server.
 type Metrics func(ctx context.Context) (Samples, error)
 
+// SumMetrics reads the metrics of several servers and adds them up, metric by metric.
+func SumMetrics(list []Metrics) Metrics {
+	return func(ctx context.Context) (Samples, error) {
+		sum := Samples{}
+		for _, read := range list {
+			s, err := read(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for key, v := range s {
+				if key == "mqgate_accounting_drift" {
+					v = math.Abs(v) // that of one server must not make up for that of another
+				}
+				sum[key] += v
+			}
+		}
+		return sum, nil
+	}
+}
+
 // value returns the sum of all samples of that name, whatever their labels, or of the one sample whose labels are given
 // as well. NaN when there is none: nothing compares equal to it.
 func (s Samples) value(name string) float64 {

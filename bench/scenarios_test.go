@@ -182,6 +182,7 @@ func TestExpectedPings(t *testing.T) {
 
 // Heartbeats that come, that do not, and that come too often.
 func TestHeartbeat(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name          string
 		server, told  time.Duration // interval of the server, and what the run is told it is
@@ -196,6 +197,7 @@ func TestHeartbeat(t *testing.T) {
 		{"with pings of our own", time.Minute, 0, time.Second, 500 * time.Millisecond, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := &echoServer{ping: test.server}
 			s.serve(t)
 			o := s.options(t, scenarioHeartbeat)

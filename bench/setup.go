@@ -17,7 +17,7 @@ type step struct {
 	status  []string              // any of these is good
 
 	cursor, waiting, done int
-	answered              []bool
+	answered              []bool // or nothing is waited for
 }
 
 // greeter takes the connections of one loop through steps, maxOpening of them at one time over all loops: a server answers
@@ -42,7 +42,8 @@ func (g *greeter) some() {
 		i := uint32(s.cursor)
 		c := g.d.connOf(i)
 		if c == nil {
-			s.done++ // counted as failed or lost
+			s.answered[i] = true // counted as failed or lost
+			s.done++
 			continue
 		}
 		request := s.request(i)
@@ -53,6 +54,7 @@ func (g *greeter) some() {
 			err = g.e.send(c, p)
 		}
 		if err != nil {
+			s.answered[i] = true // closing: OnClose counts it
 			s.done++
 			continue
 		}
@@ -85,7 +87,7 @@ func (g *greeter) took(i uint32) bool {
 		good = good || status == want
 	}
 	if !good {
-		g.d.fail(fmt.Sprintf("%s was answered with %q", s.name, status))
+		g.d.fail(i, fmt.Sprintf("%s was answered with %q", s.name, status))
 	}
 	g.some()
 	return true
@@ -115,8 +117,10 @@ func (r *run) greet(ctx context.Context, of func(d *driver) *step) bool {
 	for i, d := range r.drivers {
 		d.loop.Do(func() {
 			if s := steps[i]; s.done < s.n && ctx.Err() == nil {
-				for range s.n - s.done {
-					d.fail(s.name + " was not answered in time")
+				for i, answered := range s.answered {
+					if !answered {
+						d.fail(uint32(i), s.name+" was not answered in time")
+					}
 				}
 			}
 			d.load.(greeting).greeterOf().s = nil

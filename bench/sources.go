@@ -79,7 +79,8 @@ func autoSources(addr netip.Addr, connections int) []netip.Addr {
 }
 
 // sourcesFor returns the source addresses of a run, and an error when they have too few ports. ports is the size of the
-// range that the kernel takes local ports from; 0: unknown.
+// range that the kernel takes local ports from, which each source address has anew for every server; 0: unknown.
+// connections are those to the one server.
 func sourcesFor(given []netip.Addr, addr netip.Addr, connections, ports int) ([]netip.Addr, error) {
 	list := given
 	if len(list) == 0 {
@@ -88,7 +89,7 @@ func sourcesFor(given []netip.Addr, addr netip.Addr, connections, ports int) ([]
 		return nil, fmt.Errorf("flag --sources: %v cannot connect to %v, which is of the other IP version", list[0], addr)
 	}
 	if ports > 0 && connections > len(list)*ports {
-		return nil, fmt.Errorf("flag --connections: %d do not fit: %d source address(es) with %d ports each "+
+		return nil, fmt.Errorf("flag --connections: %d to one server do not fit: %d source address(es) with %d ports each "+
 			"(net.ipv4.ip_local_port_range) allow %d; name more with --sources", connections, len(list), ports, len(list)*ports)
 	}
 	return list, nil

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"math"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -25,15 +24,15 @@ type stalled struct {
 }
 
 // newStalled starts a loop for them.
-func newStalled(r *run, addr netip.AddrPort, sources []netip.Addr) (*stalled, error) {
+func newStalled(r *run) (*stalled, error) {
 	s := &stalled{r: r, result: StalledReport{Connections: r.o.Stalled}, gone: map[push][]int64{}}
-	s.churner = &churner{loops: 1, addr: addr, host: r.o.Target.Host, path: r.o.Target.Path, protocol: r.o.Subprotocol, header: r.o.Header, sources: sources,
-		maxLive: r.o.Stalled, maxDialling: maxOpening, n: newChurnCount(),
+	s.churner = &churner{loops: 1, places: r.places, protocol: r.o.Subprotocol, header: r.o.Header,
+		maxLive: r.o.Stalled, maxDialling: maxOpening, n: newChurnCount(1),
 		frames: frame.Config{Role: frame.RoleClient, MaxMessage: minMessageLimit},
-		// Every second one sends what is too much for --max-pending-bytes, the others less than that and more than the
+		// In each slice every second one sends what is too much for --max-pending-bytes, the others less than that and more than the
 		// kernel takes: --write-timeout ends them.
 		planOf: func(number uint64) plan {
-			return plan{way: wayStoppedReader, push: [...]push{pushMessages, pushSome}[number%2]}
+			return plan{way: wayStoppedReader, push: [...]push{pushMessages, pushSome}[(number-s.churner.first)%2]}
 		}}
 	s.churner.ended = func(p *peer, ns int64) { s.gone[p.push] = append(s.gone[p.push], ns) }
 	var err error
@@ -67,7 +66,7 @@ func (s *stalled) stall(ctx context.Context, end time.Time) {
 	n := uint64(o.Stalled)
 	s.churner.loop.Do(func() { s.churner.open(s.churner.n.dialled + n) })
 	halves := [2]float64{float64((n + 1) / 2), float64(n / 2)} // by bytes, by time
-	var decided [2]bool
+	decided := [2]bool{halves[0] == 0, halves[1] == 0}
 	next := began
 	r.until(ctx, "echoing beside stalled connections", end, func() bool {
 		now := time.Now()
@@ -198,6 +197,9 @@ func (p *StalledReport) write(line func(head, format string, args ...any)) {
 		what string
 		ends *StalledEnds
 	}{{"above --max-pending-bytes", &p.ByBytes}, {"below it", &p.ByTime}} {
+		if e.ends.Opened == 0 {
+			continue
+		}
 		line(head, "%d of %d %s closed by the server, gone after %.2f to %.2f s; slow_consumers_total had all after %v s",
 			e.ends.Closed, e.ends.Opened, e.what, e.ends.GoneMinSeconds, e.ends.GoneMaxSeconds, e.ends.DecidedSeconds)
 		head = ""

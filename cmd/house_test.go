@@ -371,7 +371,7 @@ func TestRowsAreProven(t *testing.T) {
 	}
 	var tests strings.Builder
 	err = walkGoFiles(".", func(name string, src []byte) error {
-		if strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, "_test.go") && name != "cmd/house_test.go" { // whose examples name rows and prove none
 			tests.Write(src)
 		}
 		return nil

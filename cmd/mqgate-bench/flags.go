@@ -19,6 +19,8 @@ import (
 type command struct {
 	help    bool
 	options bench.Options
+	pid     int             // of --server-pid, the last one
+	admins  []bench.Metrics // of the servers; options.Metrics is their sum
 	compare comparison
 	json    string // file for the report; "-": standard output; "": none
 	html    string // file for the page; "": none
@@ -53,10 +55,16 @@ const (
 )
 
 var flags = []flag{
-	{name: "url", group: groupTarget, placeholder: "URL", def: "ws://127.0.0.1:8080/ws",
-		doc: "The server and the path, ws:// only. Scenario echo needs a path that echoes, as mqgate serve --echo-path has.",
-		set: func(c *command, text string) (err error) {
-			c.options.Target, err = bench.ParseTarget(text)
+	{name: "url", group: groupTarget, placeholder: "URL", def: "ws://127.0.0.1:8080/ws", list: true,
+		doc: "The server and the path, ws:// only. Scenario echo needs a path that echoes, as mqgate serve --echo-path has. Given several times, with " +
+			"one path: connections are dealt out evenly over all these servers, and so are the members of each room of broadcast.",
+		set: func(c *command, text string) error {
+			t, err := bench.ParseTarget(text)
+			if err == nil && c.options.Target.URL == "" {
+				c.options.Target = t
+			} else if err == nil {
+				c.options.Others = append(c.options.Others, t)
+			}
 			return err
 		}},
 	{name: "sources", group: groupTarget, placeholder: "LIST", list: true,
@@ -75,13 +83,15 @@ var flags = []flag{
 			}
 			return err
 		}},
-	number("server-pid", groupTarget, "PID", "", 1, math.MaxInt32, func(c *command) *int { return &c.options.ServerPID },
-		"The server's process, to measure its memory and CPU. Found by itself for a target on this machine that this user may look into."),
+	serverPID(),
 
-	flag{name: "admin", group: groupTarget, placeholder: "URL", def: "http://127.0.0.1:9090",
-		doc: "The server's admin interface, whose metrics are read. churn needs it; echo reads it with --stalled, and goes without when it is empty.",
-		set: func(c *command, text string) (err error) {
-			c.options.Metrics, err = parseAdmin(text)
+	flag{name: "admin", group: groupTarget, placeholder: "URL", def: "http://127.0.0.1:9090", list: true,
+		doc: "The server's admin interface, whose metrics are read. churn needs it, and as many as there are servers; echo reads it with --stalled, and goes without when it is empty.",
+		set: func(c *command, text string) error {
+			read, err := parseAdmin(text)
+			if read != nil {
+				c.admins = append(c.admins, read)
+			}
 			return err
 		}}.only("churn and echo"),
 
@@ -194,6 +204,10 @@ var flags = []flag{
 		"What the server is given to return memory after the warm-up. At the end it has up to five times as long.").only("churn"),
 	size("max-growth", groupChurn, "8MiB", bench.MinGrowth, bench.MaxGrowth, false, func(c *command) *int { return &c.options.MaxGrowth },
 		"By how much the server's heap and RssAnon may have grown from the warm-up to the end.").only("churn"),
+	flag{name: "refusals", group: groupChurn, placeholder: "WHICH", def: "none", ranges: "none, address or any",
+		doc: "Upgrades refused with 503 that are no failures but limits of the server at work, if it has counted exactly as many. address: " +
+			"--max-connections-per-ip and --handshake-rate-per-ip; any: also --max-connections, with --limit-closes-per-second 0.",
+		set: choice([]string{"none", "address", "any"}, func(c *command, i int) { c.options.Refusals = bench.Refusals(i) })}.only("churn"),
 
 	{name: "expect", group: groupReport, placeholder: "EXPR", list: true,
 		doc: "A condition on the report: METRIC, <, <=, >, >= or =, VALUE: p99<50ms, rate>=10000, rss_bytes_per_connection<=1KiB. " +
@@ -268,6 +282,22 @@ func durationOr0(name, group, def string, low, high time.Duration, field func(*c
 			return nil
 		}
 		return set(c, text)
+	}
+	return f
+}
+
+// serverPID is a flag for the processes of the servers.
+func serverPID() flag {
+	f := number("server-pid", groupTarget, "PID", "", 1, math.MaxInt32, func(c *command) *int { return &c.pid },
+		"The server's process, to measure its memory and CPU; several: one for each --url, in their order. Found by itself for a target on this machine that this user may look into.")
+	f.list = true
+	read := f.set
+	f.set = func(c *command, text string) error {
+		if err := read(c, text); err != nil {
+			return err
+		}
+		c.options.ServerPIDs = append(c.options.ServerPIDs, c.pid)
+		return nil
 	}
 	return f
 }

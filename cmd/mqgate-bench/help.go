@@ -31,6 +31,8 @@ const helpEnd = `Examples:
       MQ requests, and a page with charts
   mqgate-bench broadcast --rooms 10 --members 100 --rate 100
       100 chat messages per second, each to 100 members
+  mqgate-bench broadcast --url ws://127.0.0.1:8080/ws --url ws://127.0.0.1:8081/ws
+      rooms whose members are at two gateways: does each get what the other takes?
   mqgate-bench heartbeat --connections 10000 --duration 65s --client-pings 5s
       are pings on time, and spread over the interval?
   mqgate-bench ramp --url ws://127.0.0.1:8080/echo --p99 20ms --duration 2s

@@ -152,6 +152,9 @@ func relations(c *command, given map[string][]string, sys bench.System) []string
 	if faults := requestRelations(o, given); faults != nil {
 		return faults
 	}
+	if faults := adminRelations(c, given); faults != nil {
+		return faults
+	}
 	if o.Scenario != "connect" {
 		o.BurstBytes = 0
 	} else if o.BurstBytes == 0 && len(given["burst-bytes"]) == 0 {
@@ -172,6 +175,29 @@ func relations(c *command, given map[string][]string, sys bench.System) []string
 	}
 	if err := o.Validate(sys); err != nil {
 		return strings.Split(err.Error(), "\n")
+	}
+	return nil
+}
+
+// adminRelations is relations for the servers' metrics.
+func adminRelations(c *command, given map[string][]string) []string {
+	o, urls, n := &c.options, max(1, len(given["url"])), 0
+	for i, url := range given["admin"] {
+		if url != "" {
+			n++
+		}
+		if slices.Contains(given["admin"][:i], url) {
+			return []string{"flag --admin: " + oneLine(strconv.Quote(url)) + " is given twice"}
+		}
+	}
+	switch {
+	case o.Scenario == "churn" && urls > 1 && n != urls:
+		return []string{fmt.Sprintf("flag --admin: %d given for %d --url, expected one for each", n, urls)}
+	case n > urls:
+		return []string{fmt.Sprintf("flag --admin: %d given for %d --url", n, urls)}
+	}
+	if len(c.admins) > 0 {
+		o.Metrics = bench.SumMetrics(c.admins)
 	}
 	return nil
 }

@@ -88,6 +88,15 @@ func TestFaults(t *testing.T) {
 		{"heartbeat --duration 10s", []string{"flag --duration: 10s is not enough to judge the interval of --server-pings (20s), 1.1 times that is"}},
 		{"heartbeat --duration 30s --client-pings 1us", []string{`flag --client-pings: "1us" is out of range, expected 1ms to 1h`}},
 		{"echo --html=", []string{`flag --html: "" is empty, expected the name of a file`}},
+		{"echo --url ws://127.0.0.1:1/echo --url ws://127.0.0.1:2/ws", []string{"flag --url: ws://127.0.0.1:2/ws has the path /ws, the first one /echo: all must speak the same"}},
+		{"echo --url ws://127.0.0.1:1/ --url http://127.0.0.1/", []string{`flag --url: "http://127.0.0.1/" does not begin with ws://`}},
+		{"echo --url ws://127.0.0.1:1/ --url ws://127.0.0.1:1/ --stalled 2", []string{"flag --url: ws://127.0.0.1:1/ is given twice", "flag --stalled: it is about one server, 2 --url are given"}},
+		{"compare echo --url ws://127.0.0.1:1/ --url ws://127.0.0.1:2/ --server a=ws://127.0.0.1:1/ --server b=ws://127.0.0.1:2/", []string{"flag --url: compare echo does not use it"}},
+		{"churn --url ws://127.0.0.1:1/ --url ws://127.0.0.1:2/", []string{"flag --admin: 0 given for 2 --url, expected one for each"}},
+		{"churn --url ws://127.0.0.1:1/ --url ws://127.0.0.1:2/ --admin http://x:1 --admin=", []string{"flag --admin: 1 given for 2 --url, expected one for each"}},
+		{"churn --url ws://127.0.0.1:1/ --url ws://127.0.0.1:2/ --admin http://x:1 --admin http://x:1", []string{`flag --admin: "http://x:1" is given twice`}},
+		{"churn --admin http://x:1 --admin http://x:2", []string{"flag --admin: 2 given for 1 --url"}},
+		{"echo --server-pid 1 --server-pid 2", []string{"flag --server-pid: 2 given for 1 --url, expected one for each, in their order, or none"}},
 		{"echo --kind json", []string{`flag --kind: "json" is unknown, expected binary or text`}},
 	} {
 		_, err := parse(strings.Fields(test.args), system)
@@ -135,6 +144,13 @@ func TestParse(t *testing.T) {
 	}
 	if o := c.options; o.RequestPayload == nil || len(o.RequestPayload) != 0 || o.AnswerStatus != "" || o.AnswerTimeout != 18*time.Second || o.Rooms != 0 {
 		t.Errorf("a request of a kind of one's own: %+v", o)
+	}
+	c, err = parse(strings.Fields("churn --url ws://127.0.0.1:1/ws --url ws://[::1]:2/ws --server-pid 7 --server-pid 8 --admin http://x:1 --admin http://x:2"), system)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := c.options; o.Target.Port != 1 || len(o.Others) != 1 || o.Others[0].URL != "ws://[::1]:2/ws" || !slices.Equal(o.ServerPIDs, []int{7, 8}) || len(c.admins) != 2 || o.Metrics == nil {
+		t.Errorf("two servers: %+v", o)
 	}
 	// Loops are not more than connections, unless asked for.
 	if c, err = parse(strings.Fields("connect --connections 3"), system); err != nil || c.options.Loops != 3 {

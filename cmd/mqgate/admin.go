@@ -311,7 +311,7 @@ func (a *admin) startDrain(w http.ResponseWriter, _ *http.Request) {
 // cancelDrain: when the answer is on its way, the gateway listens again.
 func (a *admin) cancelDrain(w http.ResponseWriter, _ *http.Request) {
 	cancelled, err := a.g.drainer.Cancel()
-	if errors.Is(err, errHandedOver) {
+	if errors.Is(err, errHandedOver) || errors.Is(err, errSignalled) {
 		answerText(w, http.StatusConflict, err.Error())
 		return
 	}

@@ -36,8 +36,11 @@ type drainer struct {
 	handed  chan struct{} // closed: another process has taken the listeners over
 }
 
-// errHandedOver is why a drain cannot be taken back.
-var errHandedOver = errors.New("the drain goes on: another process has taken the listeners over")
+// Why a drain cannot be taken back.
+var (
+	errHandedOver = errors.New("the drain goes on: another process has taken the listeners over")
+	errSignalled  = errors.New("the drain goes on: SIGTERM or SIGINT has asked for it, so that the process ends")
+)
 
 // drain is one drain.
 type drain struct {
@@ -154,18 +157,25 @@ func (d *drainer) drain(ctx context.Context, c *drain) (cancelled bool, err erro
 
 	delay := time.NewTimer(d.cfg.DrainDelay)
 	defer delay.Stop()
-	select {
-	case <-delay.C:
-	case <-d.handed: // load balancers need notice nothing
-	case <-deadline.Done():
-	case <-c.force:
-	case answer := <-c.cancel:
-		if d.end() {
+	for waiting := true; waiting; {
+		select {
+		case <-delay.C:
+			waiting = false
+		case <-d.handed: // load balancers need notice nothing
+			waiting = false
+		case <-deadline.Done():
+			waiting = false
+		case <-c.force:
+			waiting = false
+		case answer := <-c.cancel:
+			if err := d.end(); err != nil {
+				answer <- err
+				continue
+			}
 			d.log.Info("drain cancelled before anything was closed", "connections", before.Open)
 			answer <- nil
 			return true, nil
 		}
-		answer <- errHandedOver
 	}
 	d.server.StopListening()
 
@@ -191,8 +201,8 @@ func (d *drainer) drain(ctx context.Context, c *drain) (cancelled bool, err erro
 		case <-tick.C:
 			continue
 		case answer := <-c.cancel:
-			if d.handedOver() {
-				answer <- errHandedOver
+			if err := d.final(); err != nil {
+				answer <- err
 				continue
 			}
 			if err := d.resume(); err != nil {
@@ -201,10 +211,10 @@ func (d *drainer) drain(ctx context.Context, c *drain) (cancelled bool, err erro
 				continue
 			}
 			t, _ = d.total()
-			if !d.end() { // handed over meanwhile: what is held of it now was opened again for nothing
+			if err := d.end(); err != nil { // final since then: what is held of it now was opened again for nothing
 				d.server.StopListening()
 				told = false
-				answer <- errHandedOver
+				answer <- err
 				continue
 			}
 			d.log.Info("drain cancelled; listening again", "connections", t.Open)
@@ -249,15 +259,33 @@ func (d *drainer) resume() error {
 	return nil
 }
 
-// end forgets the drain under way. false: it must go on, since the listeners were handed over.
-func (d *drainer) end() bool {
+// final returns why the drain under way cannot be taken back; nil: it can.
+func (d *drainer) final() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.handedOver() {
-		return false
+	return d.why()
+}
+
+// why is final for those who hold mu.
+func (d *drainer) why() error {
+	switch {
+	case d.handedOver():
+		return errHandedOver
+	case d.current.signalled: // whoever sent it, a service manager most likely, would cut off a process that stays
+		return errSignalled
 	}
-	d.current = nil
-	return true
+	return nil
+}
+
+// end forgets the drain under way, unless it is final.
+func (d *drainer) end() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.why()
+	if err == nil {
+		d.current = nil
+	}
+	return err
 }
 
 // summary logs how many connections ended how since before; the four kinds add up to connections.

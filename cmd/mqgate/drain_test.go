@@ -200,10 +200,6 @@ func TestDrainThenSignal(t *testing.T) {
 	p.signals <- syscall.SIGTERM
 	eventually(t, "the signal is taken", func() bool { return p.logs.find("signal: draining; a second one ends everything at once") != nil })
 	p.ask(t, "GET", "/readyz", "").want(t, "readyz", 503, "draining")
-	p.ask(t, "DELETE", "/drain", "").want(t, "cancel", 200, `{"cancelled":true}`)
-	// A signal after that is the first of its drain again.
-	p.signals <- syscall.SIGTERM
-	eventually(t, "it drains again", func() bool { return p.ask(t, "GET", "/readyz", "").status == 503 })
 	if p.ended() || p.logs.find("second signal: ending everything now") != nil {
 		t.Fatal("the first signal of a drain forced it")
 	}
@@ -214,10 +210,57 @@ func TestDrainThenSignal(t *testing.T) {
 	p.summary(t, 0, 0, 1, 0)
 }
 
-// A drain taken back: it listens again on the same port, whoever is still there stays.
+// A drain that a signal has asked for, by itself or after the admin interface, cannot be taken back: not during the delay,
+// which goes on, and not later.
+func TestDrainSignalled(t *testing.T) {
+	for _, flags := range []string{"--drain-delay=1h", "--drain-spread=0s"} {
+		for _, asked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, asked before %v", flags, asked), func(t *testing.T) {
+				p := start(t, newStub(), flags, "--close-timeout=1h", "--drain-timeout=2h")
+				c := p.dial(t, "/ws") // which does not answer the Close: the drain goes on
+				if asked {            // and one before it was taken back, which leaves nothing behind
+					for range 2 {
+						p.ask(t, "POST", "/drain", "").want(t, "drain", 202, `{"draining":true}`)
+						p.ask(t, "DELETE", "/drain", "").want(t, "cancel", 200, `{"cancelled":true}`)
+					}
+					p.ask(t, "POST", "/drain", "").want(t, "drain", 202, `{"draining":true}`)
+				}
+				p.signals <- syscall.SIGTERM
+				eventually(t, "the signal is taken", func() bool { return p.logs.find("signal: draining; a second one ends everything at once") != nil })
+				later := flags == "--drain-spread=0s"
+				eventually(t, "the listener is closed, or not yet", func() bool { return refused(p.addr) == later })
+				for range 2 {
+					if a := p.ask(t, "DELETE", "/drain", ""); a.status != 409 || a.body != errSignalled.Error() {
+						t.Fatalf("cancel: %+v", a)
+					}
+				}
+				if refused(p.addr) != later {
+					t.Error("the listener has changed")
+				}
+				p.ask(t, "GET", "/readyz", "").want(t, "readyz", 503, "draining")
+				if !later {
+					c.send(t, wire.Envelope{RequestID: "C0", Type: "test.Now"})
+					c.read(t)
+				}
+				p.signals <- syscall.SIGTERM
+				if err := p.awaitEnd(t); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// A drain taken back: it listens again on the same port, whoever is still there stays. Whoever's table the descriptors are in.
 func TestDrainCancel(t *testing.T) {
+	for _, tables := range []string{"shared", "per-loop"} {
+		t.Run(tables, func(t *testing.T) { testDrainCancel(t, tables) })
+	}
+}
+
+func testDrainCancel(t *testing.T, tables string) {
 	worker := newStub()
-	p := start(t, worker, "--drain-spread=0s", "--loops=2")
+	p := start(t, worker, "--drain-spread=0s", "--loops=2", "--fd-tables="+tables)
 	idle, busy := p.dial(t, "/ws"), p.dial(t, "/ws")
 	busy.send(t, wire.Envelope{RequestID: "C0", Type: "test.Later"})
 	late := receive(t, "a request", worker.later)

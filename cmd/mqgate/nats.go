@@ -90,11 +90,9 @@ func relayConfig(cfg *config.Serve, c *nats.Conn, node uint32, log *slog.Logger)
 	}
 }
 
-// follow makes what brings the events of rooms. They come over the first connection.
+// follow makes what brings the events of rooms, over all connections.
 func (n *overNATS) follow(clients mq.Clients) (nats.Follower, error) {
-	c := follow.Config{Names: n.conn.Names(), Clients: clients, Log: n.log}
-	c.Conns = append(c.Conns, n.conn.NATS())
-	f, err := follow.New(c)
+	f, err := follow.New(follow.Config{Conns: n.conn.Links(), Names: n.conn.Names(), Clients: clients, Log: n.log})
 	if err != nil {
 		return nil, err
 	}

@@ -150,6 +150,33 @@ func TestNATSSettingsReachTheRelay(t *testing.T) {
 	}
 }
 
+// Events of rooms come over all connections of a gateway, each room's over one.
+func TestRoomsOverAllConnections(t *testing.T) {
+	n := startNATS(t, "127.0.0.1:0", "")
+	startWorkerRun(t, "--nats="+n.URL())
+	const links, rooms = 3, 300
+	g := start(t, nil, "--nats="+n.URL(), fmt.Sprint("--nats-connections=", links))
+	before := make([]int, links)
+	for i, nc := range g.nats.conn.Links() {
+		before[i] = nc.NumSubscriptions()
+	}
+	for i := range rooms {
+		g.nats.relay.Interest(fmt.Sprint("room", i), true)
+	}
+	eventually(t, "all rooms are followed", func() bool { return g.samples(t)["mqgate_nats_rooms_followed"] == strconv.Itoa(rooms) })
+	all := 0
+	for i, nc := range g.nats.conn.Links() {
+		of := nc.NumSubscriptions() - before[i]
+		if of < rooms/links/2 || of > 2*rooms/links { // standard deviation 8
+			t.Errorf("connection %d has the events of %d rooms", i, of)
+		}
+		all += of
+	}
+	if all < rooms || all > rooms+links*10 { // and those of questions that are under way
+		t.Errorf("%d subscriptions for %d rooms", all, rooms)
+	}
+}
+
 // Without a server nothing starts, and what is said names it; a signal ends the waiting.
 func TestNATSMissing(t *testing.T) {
 	addr := listenLocal(t, "127.0.0.1:0")
@@ -227,7 +254,7 @@ func TestWorkerDrains(t *testing.T) {
 	n := startNATS(t, "127.0.0.1:0", "")
 	w := startWorkerRun(t, "--nats="+n.URL())
 	startWorkerRun(t, "--nats="+n.URL())
-	g := start(t, nil, "--nats="+n.URL(), "--request-timeout=5s")
+	g := start(t, nil, "--nats="+n.URL(), "--request-timeout=25s") // a slow machine takes its time; what is lost is seen all the same
 	const clients, each = 30, 40
 	m := wire.Authenticate{ClientVersion: "1", DeviceID: "d", Platform: "test", PlatformVersion: "1", AuthenticationToken: "t"}
 	var all []client

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/mqgate/mqgate/cmd/mqgate/config"
 	"github.com/mqgate/mqgate/mq/rooms"
@@ -27,12 +28,18 @@ func TestRoomsSettingsFitTheWorker(t *testing.T) {
 	}
 	for _, flags := range [][]string{
 		{"--reenter-grace=0s", "--max-sessions=1", "--max-rooms=1", "--max-members-per-room=1", "--max-history-per-room=1",
-			"--max-history-bytes-per-room=32KiB"},
+			"--max-history-bytes-per-room=32KiB", "--max-history-age=1s"},
+		{"--max-history-age=0s"},
 		{"--reenter-grace=1h", "--max-sessions=16777216", "--max-rooms=16777216", "--max-members-per-room=1048576",
-			"--max-history-per-room=1048576", "--max-history-bytes-per-room=1GiB"},
+			"--max-history-per-room=1048576", "--max-history-bytes-per-room=1GiB", "--max-history-age=87600h"},
 	} {
 		if _, err := rooms.New(roomsConfig(parse(flags...))); err != nil {
 			t.Errorf("%q: %v", flags, err)
+		}
+	}
+	for text, want := range map[string]time.Duration{"0s": 0, "1s": time.Second, "36h": 36 * time.Hour} {
+		if got := roomsConfig(parse("--max-history-age=" + text)).Limits.HistoryAge; got != want {
+			t.Errorf("--max-history-age=%s is %v in the worker", text, got)
 		}
 	}
 	// The shortest secret that either accepts.

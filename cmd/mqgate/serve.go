@@ -151,6 +151,7 @@ func roomsConfig(cfg *config.Serve) rooms.Config {
 	c.Limits.MembersPerRoom = cfg.MaxMembersPerRoom
 	c.Limits.HistoryMessages = cfg.MaxHistoryPerRoom
 	c.Limits.HistoryBytes = int(cfg.MaxHistoryBytesPerRoom)
+	c.Limits.HistoryAge = cfg.MaxHistoryAge
 	return c
 }
 

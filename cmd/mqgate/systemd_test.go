@@ -61,6 +61,12 @@ func TestInheritedAdd(t *testing.T) {
 
 // With sockets of a service manager a cancelled drain takes the same sockets again, in which clients waited meanwhile.
 func TestInheritedDrainCancelled(t *testing.T) {
+	for _, tables := range []string{"shared", "per-loop"} {
+		t.Run(tables, func(t *testing.T) { testInheritedDrainCancelled(t, tables) })
+	}
+}
+
+func testInheritedDrainCancelled(t *testing.T, tables string) {
 	socket := listenLocal(t, "127.0.0.1:0").(*net.TCPListener)
 	fd, _, err := (&admin{listener: socket}).duplicate()
 	if err != nil {
@@ -74,7 +80,7 @@ func TestInheritedDrainCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startWith(t, newStub(), in, "--close-timeout=1h", "--drain-timeout=2h")
+	p := startWith(t, newStub(), in, "--close-timeout=1h", "--drain-timeout=2h", "--loops=2", "--fd-tables="+tables)
 	if p.addr != in.clients[0].addr.String() {
 		t.Errorf("it listens on %s, not %v", p.addr, in.clients[0].addr)
 	}

@@ -81,8 +81,11 @@ func (c *Conn) connect(ctx context.Context, end time.Time, opts []natsio.Option)
 		if err == nil {
 			return nc, nil
 		}
+		if expected := refusal(err); expected != "" {
+			return nil, fmt.Errorf("NATS connection to %s%s: %w, %s", c.where(), c.o.identity(), err, expected)
+		}
 		err = fmt.Errorf("NATS connection to %s: %w", c.where(), err)
-		if errors.Is(err, natsio.ErrAuthorization) || errors.Is(err, natsio.ErrAuthExpired) || errors.Is(err, natsio.ErrTLS) || time.Now().After(end) {
+		if time.Now().After(end) {
 			return nil, err
 		}
 		if !said {
@@ -129,6 +132,14 @@ func (c *Conn) tell(s State) {
 
 // Names returns the names of subjects, streams and buckets under the prefix.
 func (c *Conn) Names() subjects.Names { return c.names }
+
+// Links returns the connections of all links, in their order. They must not be closed, nor their handlers be changed.
+func (c *Conn) Links() (list []*natsio.Conn) {
+	for _, l := range c.links {
+		list = append(list, l.nc)
+	}
+	return list
+}
 
 // NATS returns the first link's connection. It must not be closed, nor its handlers be changed.
 func (c *Conn) NATS() *natsio.Conn { return c.links[0].nc }

@@ -20,8 +20,9 @@ type lease struct {
 	js  jetstream.JetStream
 	now chan struct{} // capacity 1: renew at once
 
-	failing   bool // a log line tells that renewing fails
-	unchecked bool // NATS was away, and nobody has said yet which bindings still hold
+	failing   bool      // a log line tells that renewing fails
+	written   time.Time // before the last renewal that was stored
+	unchecked bool      // the lease may have been over, and nobody has said yet which bindings still hold
 }
 
 // prepare makes what the Relay needs in JetStream and takes the lease, again and again until ctx is done.
@@ -61,12 +62,10 @@ func EnsureDisconnected(ctx context.Context, c *Conn, replicas int) error {
 	if err != nil {
 		return err
 	}
-	name := c.names.DisconnectedStream()
-	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Description: "mqgate: ends of connections",
-		Subjects: []string{c.names.AllDisconnected()}, Retention: jetstream.LimitsPolicy, MaxAge: endsAge, Duplicates: duplicateWindow,
-		Storage: jetstream.FileStorage, Replicas: max(1, replicas)})
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return fmt.Errorf("nats: stream %s: %w", name, err)
+	cfg := c.names.Disconnections()
+	cfg.Replicas = max(1, replicas)
+	if _, err = js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return fmt.Errorf("nats: stream %s: %w", cfg.Name, err)
 	}
 	return nil
 }
@@ -98,7 +97,8 @@ func (x *Relay) renewOnce(ctx context.Context) error {
 	return nil
 }
 
-// renew renews the lease each third of it, and at once when NATS is back. Then it asks which bindings still hold.
+// renew renews the lease each third of it, and at once when NATS is back. When NATS was away, or nothing was stored for as
+// long as the lease lasts (a network that drops everything loses no connection), it asks which bindings still hold.
 func (x *Relay) renew() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -108,6 +108,7 @@ func (x *Relay) renew() {
 	})
 	tick := time.NewTicker(x.cfg.Lease / 3)
 	defer tick.Stop()
+	x.lease.written = time.Now()
 	for {
 		select {
 		case <-x.closing:
@@ -116,6 +117,7 @@ func (x *Relay) renew() {
 			x.lease.unchecked = true
 		case <-tick.C:
 		}
+		begun := time.Now()
 		err := x.renewOnce(ctx)
 		switch {
 		case err != nil:
@@ -129,6 +131,10 @@ func (x *Relay) renew() {
 			x.log.Info("the gateway's lease is renewed again")
 			x.lease.failing = false
 		}
+		if time.Since(x.lease.written) >= x.cfg.Lease {
+			x.lease.unchecked = true
+		}
+		x.lease.written = begun
 		if x.lease.unchecked && x.check(ctx) {
 			x.lease.unchecked = false
 		}

@@ -76,13 +76,6 @@ const (
 	// storeTimeout is how long an acknowledgement of JetStream is waited for.
 	storeTimeout = 5 * time.Second
 
-	// duplicateWindow is how long the stream of ends knows an end again that is published a second time, because NATS was
-	// lost before the acknowledgement came.
-	duplicateWindow = 10 * time.Minute
-
-	// endsAge is how long an end stays in the stream, for workers that were not there.
-	endsAge = 24 * time.Hour
-
 	// takeWait is how long an end that a worker has taken is left to it before another one gets it.
 	takeWait = 30 * time.Second
 

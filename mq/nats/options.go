@@ -103,8 +103,8 @@ func (o *Options) nats() ([]natsio.Option, error) {
 		fault("credentials file and NKey seed file: expected only one of them")
 	}
 	if o.Credentials != "" {
-		if _, err := os.Stat(o.Credentials); err != nil {
-			fault("credentials file: %w", err)
+		if err := checkCredentials(o.Credentials, time.Now()); err != nil {
+			fault("%w", err)
 		}
 		opts = append(opts, natsio.UserCredentials(o.Credentials))
 	}

@@ -325,11 +325,7 @@ func (x *Relay) follow() (err error) {
 		x.follower, err = x.cfg.NewFollower(*clients)
 		return err
 	}
-	var conns []*natsio.Conn
-	for _, l := range x.c.links {
-		conns = append(conns, l.nc)
-	}
-	f, err := follow.New(follow.Config{Conns: conns, Names: x.names, Clients: *clients, Log: x.log})
+	f, err := follow.New(follow.Config{Conns: x.c.Links(), Names: x.names, Clients: *clients, Log: x.log})
 	if err != nil {
 		return err
 	}

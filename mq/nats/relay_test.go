@@ -408,6 +408,32 @@ func TestTimeout(t *testing.T) {
 	eventually(t, "nothing is kept of the connection", func() bool { return len(peersOf(g.x)) == 0 })
 }
 
+// What waits behind a request that nobody answers goes out as soon as that one is given up, with what is left of its time.
+func TestNextAfterTimeout(t *testing.T) {
+	s := natstest.Single(t)
+	c := connect(t, s.URL(), unbuffered)
+	got := make(chan *natsio.Msg, 10)
+	listen(t, c, "mqgate.req.>", "workers", func(m *natsio.Msg) { got <- m })
+	g := newGate(t, c, nil, func(c *RelayConfig) { c.RequestTimeout = time.Hour })
+	held, next := g.send(g.conn(1), "chat.A", "1"), g.send(g.conn(1), "chat.A", "2")
+	first := <-got
+	for _, f := range g.x.flights.all(func(f *flight) bool { return f.token == held.id }) {
+		shard := &g.x.flights.shards[f.token%flightShards]
+		shard.mu.Lock()
+		f.until = 0 // an hour later
+		shard.mu.Unlock()
+	}
+	m := <-got
+	if string(first.Data) != "1" || string(m.Data) != "2" {
+		t.Fatalf("worker got %q, %q", first.Data, m.Data)
+	}
+	_ = m.Respond(nil)
+	next.ok()
+	if st := g.x.Stats(); st.TimedOut != 1 || st.Answered != 1 || st.InFlight != 0 || held.answered() { // the gateway answers it
+		t.Errorf("stats %+v", st)
+	}
+}
+
 // Above the limit of requests in flight they fail at once, and are taken again below.
 func TestMaxInFlight(t *testing.T) {
 	s := natstest.Single(t)

@@ -72,26 +72,33 @@ func appendBar(dst []byte, b *bar) []byte {
 func Replay(room *Room, events []Event, delta []byte, limits *Limits) (*Room, error) {
 	var bars []bar
 	ended := false
-	err := eachField(delta, func(num protowire.Number, b []byte, v uint64) error {
-		switch num {
+	f := wire.NewFields("delta", delta)
+	for f.Next() {
+		switch f.Num() {
 		case deltaCreated:
+			b := f.Bytes()
 			if room != nil && !room.ended {
-				return errors.New("a room is created that is there")
+				f.Fail(errors.New("a room is created that is there"))
 			}
-			var err error
-			room, err = decodeCreation(b)
-			return err
+			if f.Err() == nil {
+				var err error
+				room, err = decodeCreation(b)
+				f.Fail(err)
+			}
 		case deltaBar:
-			b, err := decodeBar(b)
-			bars = append(bars, b)
-			return err
+			if b := f.Bytes(); f.Err() == nil {
+				bar, err := decodeBar(b)
+				bars = append(bars, bar)
+				f.Fail(err)
+			}
 		case deltaEnded:
-			ended = v != 0
+			ended = f.Flag()
+		default: // of a newer worker
+			f.Skip()
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("rooms: delta: %w", err)
+	}
+	if err := f.Err(); err != nil {
+		return nil, fmt.Errorf("rooms: %w", err)
 	}
 	if room == nil || room.ended {
 		if len(events) > 0 || len(bars) > 0 || ended {
@@ -116,11 +123,12 @@ func Replay(room *Room, events []Event, delta []byte, limits *Limits) (*Room, er
 // Creates reports whether a delta makes a room of nothing.
 func Creates(delta []byte) bool {
 	creates := false
-	err := eachField(delta, func(num protowire.Number, _ []byte, _ uint64) error {
-		creates = creates || num == deltaCreated
-		return nil
-	})
-	return err == nil && creates
+	f := wire.NewFields("delta", delta)
+	for f.Next() {
+		creates = creates || f.Num() == deltaCreated
+		f.Skip()
+	}
+	return f.Err() == nil && creates
 }
 
 func (r *Room) replay(in *Event, limits *Limits) error {
@@ -242,123 +250,130 @@ func (r *Room) AppendSnapshot(dst []byte) []byte {
 // history that is longer is cut.
 func DecodeSnapshot(b []byte, limits *Limits) (*Room, error) {
 	r := newRoom(wire.Room{}, "", 0)
-	var last uint64
-	err := eachField(b, func(num protowire.Number, b []byte, v uint64) error {
-		switch num {
+	var last uint64 // message id
+	f := wire.NewFields("snapshot", b)
+	for f.Next() {
+		switch f.Num() {
 		case snapRoom:
-			var info wire.Room
-			err := info.Unmarshal(b)
-			r.info = cloneRoom(&info)
-			return err
+			if b := f.Bytes(); f.Err() == nil {
+				var info wire.Room
+				f.Fail(info.Unmarshal(b))
+				r.info = cloneRoom(&info)
+			}
 		case snapCreator:
-			r.creator = string(b)
+			r.creator = string(f.Bytes())
 		case snapMember:
-			var m wire.Member
-			if err := m.Unmarshal(b); err != nil {
-				return err
+			if b := f.Bytes(); f.Err() == nil {
+				f.Fail(r.restoreMember(b))
 			}
-			if r.index[m.SessionID] != nil {
-				return errors.New("a member twice")
-			}
-			own := cloneMember(&m)
-			r.members = append(r.members, own)
-			r.index[own.SessionID] = own
 		case snapMessage:
-			var m wire.ChatMessage
-			if err := m.Unmarshal(b); err != nil {
-				return err
+			if b := f.Bytes(); f.Err() == nil {
+				id, err := messageID(b)
+				if err == nil && id <= last {
+					err = fmt.Errorf("message id %d after %d", id, last)
+				}
+				if f.Fail(err); err == nil {
+					last = id
+					r.keep(kept{id, slices.Clone(b)}, limits)
+				}
 			}
-			id, ok := parseMessageID(m.MessageID)
-			if !ok || id <= last {
-				return fmt.Errorf("message id %q after %d", m.MessageID, last)
-			}
-			last = id
-			r.keep(kept{id, slices.Clone(b)}, limits)
 		case snapStamp:
-			r.stamp = v
+			r.stamp = f.Uint64()
 		case snapLastID:
-			r.lastID = v
+			r.lastID = f.Uint64()
 		case snapEmptied:
-			r.emptied = v
+			r.emptied = f.Uint64()
 		case snapBar:
-			b, err := decodeBar(b)
-			r.bars = append(r.bars, b)
-			return err
+			if b := f.Bytes(); f.Err() == nil {
+				bar, err := decodeBar(b)
+				r.bars = append(r.bars, bar)
+				f.Fail(err)
+			}
+		default: // of a newer worker
+			f.Skip()
 		}
-		return nil
-	})
+	}
+	err := f.Err()
 	if err == nil && r.info.RoomID == "" {
-		err = errors.New("no room id")
+		err = errors.New("snapshot: no room id")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rooms: snapshot: %w", err)
+		return nil, fmt.Errorf("rooms: %w", err)
 	}
 	return r, nil
+}
+
+// restoreMember adds a member of a snapshot.
+func (r *Room) restoreMember(b []byte) error {
+	var m wire.Member
+	if err := m.Unmarshal(b); err != nil {
+		return err
+	}
+	if r.index[m.SessionID] != nil {
+		return errors.New("a member twice")
+	}
+	own := cloneMember(&m)
+	r.members = append(r.members, own)
+	r.index[own.SessionID] = own
+	return nil
+}
+
+// messageID returns the id of an encoded chat.ChatMessage.
+func messageID(b []byte) (uint64, error) {
+	var m wire.ChatMessage
+	if err := m.Unmarshal(b); err != nil {
+		return 0, err
+	}
+	id, ok := parseMessageID(m.MessageID)
+	if !ok {
+		return 0, fmt.Errorf("message id %q", m.MessageID)
+	}
+	return id, nil
 }
 
 func decodeCreation(b []byte) (*Room, error) {
 	var creator string
 	var info wire.Room
 	var at uint64
-	err := eachField(b, func(num protowire.Number, b []byte, v uint64) error {
-		switch num {
+	f := wire.NewFields("creation", b)
+	for f.Next() {
+		switch f.Num() {
 		case 1:
-			creator = string(b)
+			creator = string(f.Bytes())
 		case 2:
-			return info.Unmarshal(b)
+			if b := f.Bytes(); f.Err() == nil {
+				f.Fail(info.Unmarshal(b))
+			}
 		case 3:
-			at = v
+			at = f.Uint64()
+		default: // of a newer worker
+			f.Skip()
 		}
-		return nil
-	})
-	if err == nil && info.RoomID == "" {
-		err = errors.New("a room without an id is created")
 	}
-	return newRoom(cloneRoom(&info), creator, at), err
+	if f.Err() != nil {
+		return nil, f.Err()
+	}
+	if info.RoomID == "" {
+		return nil, errors.New("a room without an id is created")
+	}
+	return newRoom(cloneRoom(&info), creator, at), nil
 }
 
 func decodeBar(b []byte) (out bar, err error) {
-	err = eachField(b, func(num protowire.Number, b []byte, v uint64) error {
-		switch num {
+	f := wire.NewFields("bar", b)
+	for f.Next() {
+		switch f.Num() {
 		case 1:
-			out.session = string(b)
+			out.session = string(f.Bytes())
 		case 2:
-			out.attempt = v
+			out.attempt = f.Uint64()
 		case 3:
-			out.at = v
+			out.at = f.Uint64()
+		default: // of a newer worker
+			f.Skip()
 		}
-		return nil
-	})
-	return out, err
-}
-
-// eachField calls f with the fields of b: the bytes of those that have some, the numbers of varints.
-func eachField(b []byte, f func(num protowire.Number, b []byte, v uint64) error) error {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-		var bytes []byte
-		var v uint64
-		switch typ {
-		case protowire.BytesType:
-			bytes, n = protowire.ConsumeBytes(b)
-		case protowire.VarintType:
-			v, n = protowire.ConsumeVarint(b)
-		default: // 32 and 64 bits, groups, and the two that protobuf has not given out
-			return fmt.Errorf("field %d has wire type %d", num, typ)
-		}
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		if err := f(num, bytes, v); err != nil {
-			return err
-		}
-		b = b[n:]
 	}
-	return nil
+	return out, f.Err()
 }
 
 func appendBytes(dst []byte, num protowire.Number, b []byte) []byte {

@@ -330,6 +330,11 @@ func (w *world) end() {
 		}
 		w.settle()
 		w.nothingOpen("sockets", func(i int) int { return w.nets[i].Sockets() })
+		for i, r := range w.regs { // before they fire: a timer that fires for nobody is not seen later
+			if n := r.Loop().TimersArmed(); n > ownTimers {
+				w.fail(nil, "no timer is left of a connection that is gone", "loop %d: %d timers, %d at most are its own", i, n, ownTimers)
+			}
+		}
 	}
 	w.advance(int64(w.cfg.HandshakeTimeout) + int64(w.cfg.CloseTimeout) + int64(max(w.cfg.CloseTimeout, w.cfg.WriteTimeout)) + 4*tick)
 	w.nothingOpen("sockets", func(i int) int { return w.nets[i].Sockets() })
@@ -350,6 +355,10 @@ func (w *world) end() {
 	w.settle()
 	w.nothing()
 }
+
+// ownTimers is how many timers a loop may have armed when it has no connections: of what it does from time to time by itself, and of
+// ends that wait to be offered again.
+const ownTimers = 3
 
 func (w *world) unpublished() bool {
 	for _, r := range w.regs {

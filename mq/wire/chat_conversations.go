@@ -11,7 +11,7 @@ type SendMessageToRoom struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *SendMessageToRoom) Unmarshal(b []byte) error {
 	*m = SendMessageToRoom{}
-	f := fields{b: b, msg: "chat.SendMessageToRoom"}
+	f := Fields{b: b, msg: "chat.SendMessageToRoom"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -40,7 +40,7 @@ type SendMessageToRoomResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *SendMessageToRoomResponse) Unmarshal(b []byte) error {
 	*m = SendMessageToRoomResponse{}
-	f := fields{b: b, msg: "chat.SendMessageToRoomResponse"}
+	f := Fields{b: b, msg: "chat.SendMessageToRoomResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -71,7 +71,7 @@ type FetchRoomConversation struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *FetchRoomConversation) Unmarshal(b []byte) error {
 	*m = FetchRoomConversation{Options: m.Options[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.FetchRoomConversation"}
+	f := Fields{b: b, msg: "chat.FetchRoomConversation"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -115,7 +115,7 @@ type FetchRoomConversationResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *FetchRoomConversationResponse) Unmarshal(b []byte) error {
 	*m = FetchRoomConversationResponse{ChatMessages: m.ChatMessages[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.FetchRoomConversationResponse"}
+	f := Fields{b: b, msg: "chat.FetchRoomConversationResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -149,7 +149,7 @@ type RoomConversationEvent struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *RoomConversationEvent) Unmarshal(b []byte) error {
 	*m = RoomConversationEvent{ChatMessages: m.ChatMessages[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.RoomConversationEvent"}
+	f := Fields{b: b, msg: "chat.RoomConversationEvent"}
 	for f.next() {
 		switch f.num {
 		case 1:

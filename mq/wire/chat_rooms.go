@@ -14,7 +14,7 @@ func (m *CreateRoom) Unmarshal(b []byte) error {
 	if err := m.Room.Unmarshal(nil); err != nil {
 		return err
 	}
-	f := fields{b: b, msg: "chat.CreateRoom"}
+	f := Fields{b: b, msg: "chat.CreateRoom"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -44,7 +44,7 @@ type CreateRoomResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *CreateRoomResponse) Unmarshal(b []byte) error {
 	*m = CreateRoomResponse{}
-	f := fields{b: b, msg: "chat.CreateRoomResponse"}
+	f := Fields{b: b, msg: "chat.CreateRoomResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -84,7 +84,7 @@ func (m *JoinRoom) Unmarshal(b []byte) error {
 	if err := m.Member.Unmarshal(nil); err != nil {
 		return err
 	}
-	f := fields{b: b, msg: "chat.JoinRoom"}
+	f := Fields{b: b, msg: "chat.JoinRoom"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -129,7 +129,7 @@ type JoinRoomResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *JoinRoomResponse) Unmarshal(b []byte) error {
 	*m = JoinRoomResponse{Members: m.Members[:0], Options: m.Options[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.JoinRoomResponse"}
+	f := Fields{b: b, msg: "chat.JoinRoomResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -177,7 +177,7 @@ type LeaveRoom struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *LeaveRoom) Unmarshal(b []byte) error {
 	*m = LeaveRoom{}
-	f := fields{b: b, msg: "chat.LeaveRoom"}
+	f := Fields{b: b, msg: "chat.LeaveRoom"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -209,7 +209,7 @@ type LeaveRoomResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *LeaveRoomResponse) Unmarshal(b []byte) error {
 	*m = LeaveRoomResponse{}
-	f := fields{b: b, msg: "chat.LeaveRoomResponse"}
+	f := Fields{b: b, msg: "chat.LeaveRoomResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -240,7 +240,7 @@ func (m *UpdateRoom) Unmarshal(b []byte) error {
 	if err := m.Room.Unmarshal(nil); err != nil {
 		return err
 	}
-	f := fields{b: b, msg: "chat.UpdateRoom"}
+	f := Fields{b: b, msg: "chat.UpdateRoom"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -272,7 +272,7 @@ type UpdateRoomResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *UpdateRoomResponse) Unmarshal(b []byte) error {
 	*m = UpdateRoomResponse{}
-	f := fields{b: b, msg: "chat.UpdateRoomResponse"}
+	f := Fields{b: b, msg: "chat.UpdateRoomResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -305,7 +305,7 @@ func (m *UpdateMember) Unmarshal(b []byte) error {
 	if err := m.Member.Unmarshal(nil); err != nil {
 		return err
 	}
-	f := fields{b: b, msg: "chat.UpdateMember"}
+	f := Fields{b: b, msg: "chat.UpdateMember"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -345,7 +345,7 @@ type UpdateMemberResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *UpdateMemberResponse) Unmarshal(b []byte) error {
 	*m = UpdateMemberResponse{}
-	f := fields{b: b, msg: "chat.UpdateMemberResponse"}
+	f := Fields{b: b, msg: "chat.UpdateMemberResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -382,7 +382,7 @@ type GetRoomInfo struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *GetRoomInfo) Unmarshal(b []byte) error {
 	*m = GetRoomInfo{Options: m.Options[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.GetRoomInfo"}
+	f := Fields{b: b, msg: "chat.GetRoomInfo"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -426,7 +426,7 @@ type GetRoomInfoResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *GetRoomInfoResponse) Unmarshal(b []byte) error {
 	*m = GetRoomInfoResponse{Members: m.Members[:0], Options: m.Options[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.GetRoomInfoResponse"}
+	f := Fields{b: b, msg: "chat.GetRoomInfoResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -472,7 +472,7 @@ type RoomEvent struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *RoomEvent) Unmarshal(b []byte) error {
 	*m = RoomEvent{Members: m.Members[:0], Options: m.Options[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.RoomEvent"}
+	f := Fields{b: b, msg: "chat.RoomEvent"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -521,7 +521,7 @@ type DestroyRoom struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *DestroyRoom) Unmarshal(b []byte) error {
 	*m = DestroyRoom{}
-	f := fields{b: b, msg: "chat.DestroyRoom"}
+	f := Fields{b: b, msg: "chat.DestroyRoom"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -547,7 +547,7 @@ type DestroyRoomResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *DestroyRoomResponse) Unmarshal(b []byte) error {
 	*m = DestroyRoomResponse{}
-	f := fields{b: b, msg: "chat.DestroyRoomResponse"}
+	f := Fields{b: b, msg: "chat.DestroyRoomResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:

@@ -19,7 +19,7 @@ type Room struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *Room) Unmarshal(b []byte) error {
 	*m = Room{Options: m.Options[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.Room"}
+	f := Fields{b: b, msg: "chat.Room"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -74,7 +74,7 @@ type Stream struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *Stream) Unmarshal(b []byte) error {
 	*m = Stream{}
-	f := fields{b: b, msg: "chat.Stream"}
+	f := Fields{b: b, msg: "chat.Stream"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -119,7 +119,7 @@ type Member struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *Member) Unmarshal(b []byte) error {
 	*m = Member{Streams: m.Streams[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.Member"}
+	f := Fields{b: b, msg: "chat.Member"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -176,7 +176,7 @@ type MemberUpdate struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *MemberUpdate) Unmarshal(b []byte) error {
 	*m = MemberUpdate{Streams: m.Streams[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "chat.MemberUpdate"}
+	f := Fields{b: b, msg: "chat.MemberUpdate"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -241,7 +241,7 @@ type ChatUser struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *ChatUser) Unmarshal(b []byte) error {
 	*m = ChatUser{}
-	f := fields{b: b, msg: "chat.ChatUser"}
+	f := Fields{b: b, msg: "chat.ChatUser"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -284,7 +284,7 @@ type ChatMessage struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *ChatMessage) Unmarshal(b []byte) error {
 	*m = ChatMessage{}
-	f := fields{b: b, msg: "chat.ChatMessage"}
+	f := Fields{b: b, msg: "chat.ChatMessage"}
 	for f.next() {
 		switch f.num {
 		case 1:

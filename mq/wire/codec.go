@@ -8,12 +8,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// fields walks over the fields of one message. Each turn of
+// Fields walks over the fields of one message, of this package's or of others. Each turn of
 //
 //	for f.next() { switch f.num { case 1: f.str(&m.A); ... default: f.skip() } }
 //
-// must consume the field's value by exactly one method. After the loop f.err says whether all went well.
-type fields struct {
+// must consume the field's value by exactly one method. After the loop f.err says whether all went well. fields.go has the
+// same for other packages. It is a view of the message, allocates nothing while all is well, and is of one goroutine.
+type Fields struct {
 	b   []byte
 	msg string // full name of the message, for errors
 	num protowire.Number
@@ -21,7 +22,7 @@ type fields struct {
 	err error
 }
 
-func (f *fields) next() bool {
+func (f *Fields) next() bool {
 	if f.err != nil || len(f.b) == 0 {
 		return false
 	}
@@ -34,10 +35,10 @@ func (f *fields) next() bool {
 	return true
 }
 
-func (f *fields) fail(err error) { f.err = fmt.Errorf("%s field %d: %w", f.msg, f.num, err) }
+func (f *Fields) fail(err error) { f.err = fmt.Errorf("%s field %d: %w", f.msg, f.num, err) }
 
 // skip passes over an unknown field.
-func (f *fields) skip() {
+func (f *Fields) skip() {
 	n, err := skipField(f.num, f.typ, f.b)
 	if err != nil {
 		f.fail(err)
@@ -47,7 +48,7 @@ func (f *fields) skip() {
 }
 
 // bytes returns the value of a length-delimited field, or nil after an error.
-func (f *fields) bytes() []byte {
+func (f *Fields) bytes() []byte {
 	if f.typ != protowire.BytesType {
 		f.fail(ErrWireType)
 		return nil
@@ -61,7 +62,7 @@ func (f *fields) bytes() []byte {
 	return v
 }
 
-func (f *fields) str(dst *string) {
+func (f *Fields) str(dst *string) {
 	v := f.bytes()
 	if !utf8.Valid(v) {
 		f.fail(ErrUTF8)
@@ -70,14 +71,14 @@ func (f *fields) str(dst *string) {
 	*dst = view(v)
 }
 
-func (f *fields) strs(dst *[]string) {
+func (f *Fields) strs(dst *[]string) {
 	var s string
 	if f.str(&s); f.err == nil {
 		*dst = append(*dst, s)
 	}
 }
 
-func (f *fields) u64(dst *uint64) {
+func (f *Fields) u64(dst *uint64) {
 	if f.typ != protowire.VarintType {
 		f.fail(ErrWireType)
 		return
@@ -90,7 +91,7 @@ func (f *fields) u64(dst *uint64) {
 	*dst, f.b = v, f.b[n:]
 }
 
-func (f *fields) u32(dst *uint32) {
+func (f *Fields) u32(dst *uint32) {
 	var v uint64
 	if f.u64(&v); f.err != nil {
 		return
@@ -102,7 +103,7 @@ func (f *fields) u32(dst *uint32) {
 	*dst = uint32(v)
 }
 
-func (f *fields) flag(dst *bool) {
+func (f *Fields) flag(dst *bool) {
 	var v uint64
 	if f.u64(&v); f.err == nil {
 		*dst = v != 0
@@ -110,7 +111,7 @@ func (f *fields) flag(dst *bool) {
 }
 
 // enum reads an enum whose values are 0 to last.
-func enum[E ~uint8](f *fields, dst *E, last E) {
+func enum[E ~uint8](f *Fields, dst *E, last E) {
 	var v uint64
 	if f.u64(&v); f.err != nil {
 		return
@@ -123,7 +124,7 @@ func enum[E ~uint8](f *fields, dst *E, last E) {
 }
 
 // enums reads one field of a repeated enum, packed or not.
-func enums[E ~uint8](f *fields, dst *[]E, last E) {
+func enums[E ~uint8](f *Fields, dst *[]E, last E) {
 	if f.typ != protowire.BytesType {
 		var v E
 		if enum(f, &v, last); f.err == nil {
@@ -152,7 +153,7 @@ type unmarshaler[T any] interface {
 }
 
 // message reads an embedded message into dst. One that occurs again replaces the one before.
-func message[T any, P unmarshaler[T]](f *fields, dst P) {
+func message[T any, P unmarshaler[T]](f *Fields, dst P) {
 	v := f.bytes()
 	if f.err != nil {
 		return
@@ -163,7 +164,7 @@ func message[T any, P unmarshaler[T]](f *fields, dst P) {
 }
 
 // messages reads one element of a repeated message. It reuses the memory that elements beyond the end of *dst own.
-func messages[T any, P unmarshaler[T]](f *fields, dst *[]T) {
+func messages[T any, P unmarshaler[T]](f *Fields, dst *[]T) {
 	s := *dst
 	if len(s) < cap(s) {
 		s = s[:len(s)+1]

@@ -17,7 +17,7 @@ type Error struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *Error) Unmarshal(b []byte) error {
 	*m = Error{}
-	f := fields{b: b, msg: TypeError}
+	f := Fields{b: b, msg: TypeError}
 	for f.next() {
 		switch f.num {
 		case 1:

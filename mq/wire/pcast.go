@@ -22,7 +22,7 @@ type Authenticate struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *Authenticate) Unmarshal(b []byte) error {
 	*m = Authenticate{}
-	f := fields{b: b, msg: "pcast.Authenticate"}
+	f := Fields{b: b, msg: "pcast.Authenticate"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -89,7 +89,7 @@ type AuthenticateResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *AuthenticateResponse) Unmarshal(b []byte) error {
 	*m = AuthenticateResponse{Roles: m.Roles[:0]} // keeps the memory of its lists
-	f := fields{b: b, msg: "pcast.AuthenticateResponse"}
+	f := Fields{b: b, msg: "pcast.AuthenticateResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -125,7 +125,7 @@ type Bye struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *Bye) Unmarshal(b []byte) error {
 	*m = Bye{}
-	f := fields{b: b, msg: "pcast.Bye"}
+	f := Fields{b: b, msg: "pcast.Bye"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -154,7 +154,7 @@ type ByeResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *ByeResponse) Unmarshal(b []byte) error {
 	*m = ByeResponse{}
-	f := fields{b: b, msg: "pcast.ByeResponse"}
+	f := Fields{b: b, msg: "pcast.ByeResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -182,7 +182,7 @@ type ConnectionDisconnected struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *ConnectionDisconnected) Unmarshal(b []byte) error {
 	*m = ConnectionDisconnected{}
-	f := fields{b: b, msg: "pcast.ConnectionDisconnected"}
+	f := Fields{b: b, msg: "pcast.ConnectionDisconnected"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -214,7 +214,7 @@ type ConnectionDisconnectedResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *ConnectionDisconnectedResponse) Unmarshal(b []byte) error {
 	*m = ConnectionDisconnectedResponse{}
-	f := fields{b: b, msg: "pcast.ConnectionDisconnectedResponse"}
+	f := Fields{b: b, msg: "pcast.ConnectionDisconnectedResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -242,7 +242,7 @@ type SendEventToClient struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *SendEventToClient) Unmarshal(b []byte) error {
 	*m = SendEventToClient{}
-	f := fields{b: b, msg: "pcast.SendEventToClient"}
+	f := Fields{b: b, msg: "pcast.SendEventToClient"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -274,7 +274,7 @@ type SendEventToClientResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *SendEventToClientResponse) Unmarshal(b []byte) error {
 	*m = SendEventToClientResponse{}
-	f := fields{b: b, msg: "pcast.SendEventToClientResponse"}
+	f := Fields{b: b, msg: "pcast.SendEventToClientResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -302,7 +302,7 @@ type SendRequestToClient struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *SendRequestToClient) Unmarshal(b []byte) error {
 	*m = SendRequestToClient{}
-	f := fields{b: b, msg: "pcast.SendRequestToClient"}
+	f := Fields{b: b, msg: "pcast.SendRequestToClient"}
 	for f.next() {
 		switch f.num {
 		case 1:
@@ -336,7 +336,7 @@ type SendRequestToClientResponse struct {
 // Unmarshal decodes b into m, replacing all of it. The strings of m are views of b.
 func (m *SendRequestToClientResponse) Unmarshal(b []byte) error {
 	*m = SendRequestToClientResponse{}
-	f := fields{b: b, msg: "pcast.SendRequestToClientResponse"}
+	f := Fields{b: b, msg: "pcast.SendRequestToClientResponse"}
 	for f.next() {
 		switch f.num {
 		case 1:

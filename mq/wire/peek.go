@@ -8,7 +8,7 @@ import "google.golang.org/protobuf/encoding/protowire"
 
 // PeekStatus returns field 1 of an answer: the status, in every "...Response" of pcast and chat.
 func PeekStatus(payload []byte) (status string, err error) {
-	f := fields{b: payload, msg: "Response"}
+	f := Fields{b: payload, msg: "Response"}
 	for f.next() {
 		if f.num == 1 {
 			f.str(&status)
@@ -21,14 +21,14 @@ func PeekStatus(payload []byte) (status string, err error) {
 
 // PeekJoinRoomResponse returns the status and the room's id of an encoded chat.JoinRoomResponse.
 func PeekJoinRoomResponse(payload []byte) (status, roomID string, err error) {
-	f := fields{b: payload, msg: TypeJoinRoomResponse}
+	f := Fields{b: payload, msg: TypeJoinRoomResponse}
 	for f.next() {
 		switch f.num {
 		case 1:
 			f.str(&status)
 		case 2:
 			roomID = ""
-			room := fields{b: f.bytes(), msg: "chat.Room"}
+			room := Fields{b: f.bytes(), msg: "chat.Room"}
 			for room.next() {
 				if room.num == 1 {
 					room.str(&roomID)
@@ -49,7 +49,7 @@ func PeekJoinRoomResponse(payload []byte) (status, roomID string, err error) {
 // PeekFetchRoomConversation returns the room's id of an encoded chat.FetchRoomConversation and whether it subscribes. The
 // worker has accepted the request by then, so that its lists need no second check.
 func PeekFetchRoomConversation(payload []byte) (roomID string, subscribe bool, err error) {
-	f := fields{b: payload, msg: TypeFetchRoomConversation}
+	f := Fields{b: payload, msg: TypeFetchRoomConversation}
 	for f.next() {
 		switch {
 		case f.num == 2:

@@ -24,6 +24,7 @@ func (b *builder) check() {
 	b.checkAddresses()
 	b.checkAdmin()
 	b.checkAuth()
+	b.checkRooms()
 	b.checkMetaHeaders()
 	b.checkBacklog()
 	b.checkLoops()
@@ -116,6 +117,12 @@ func (b *builder) checkAdmin() {
 		return
 	}
 	s.AdminToken = token
+}
+
+func (b *builder) checkRooms() {
+	if age := b.serve.MaxHistoryAge; b.ok("max-history-age") && age != 0 && age < minHistoryAge {
+		b.fault("max-history-age", "expected 0s, for no limit, or at least %s", formatDuration(minHistoryAge))
+	}
 }
 
 func (b *builder) checkAuth() {

@@ -177,8 +177,9 @@ type Serve struct {
 	MaxSessions            int
 	MaxRooms               int
 	MaxMembersPerRoom      int
-	MaxHistoryPerRoom      int  // chat messages; the oldest go when there are more, or more bytes than the next
-	MaxHistoryBytesPerRoom Size // of encoded chat messages
+	MaxHistoryPerRoom      int           // chat messages; the oldest go when there are more, or more bytes than the next
+	MaxHistoryBytesPerRoom Size          // of encoded chat messages
+	MaxHistoryAge          time.Duration // of a chat message that can be fetched; 0: no limit, otherwise at least minHistoryAge
 
 	// More than one machine.
 	NATS NATS
@@ -204,11 +205,18 @@ func (s *Serve) HardConnections() int {
 	return s.MaxConnections + s.MaxConnectionsSlack.of(s.MaxConnections)
 }
 
-// Logger returns the logger that LogLevel and LogFormat ask for. Each record is one Write to w.
+// Logger returns the logger that LogLevel and LogFormat ask for. Each record is one Write to w. Durations are written as
+// in the settings, "1m30s", in both formats; slog's JSON would have them in nanoseconds.
 func (s *Serve) Logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: s.LogLevel}
 	switch s.LogFormat {
 	case LogJSON:
+		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.StringValue(a.Value.Duration().String())
+			}
+			return a
+		}
 		return slog.New(slog.NewJSONHandler(w, options))
 	case LogText:
 		return slog.New(slog.NewTextHandler(w, options))

@@ -29,6 +29,11 @@ const (
 	minLease = 2 * time.Second
 	maxLease = 10 * time.Minute
 
+	// minHistoryAge, but for 0, and maxHistoryAge (ten years) bound --max-history-age, as the rooms worker does: what is
+	// outside is a slip of the unit.
+	minHistoryAge = time.Second
+	maxHistoryAge = 10 * 365 * 24 * time.Hour
+
 	// maxPerSecond [per second] bounds rates; above it they limit nothing.
 	maxPerSecond = 1_000_000
 

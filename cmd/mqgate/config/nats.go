@@ -65,7 +65,7 @@ var natsSettings = []setting{
 	}, `up to 64 letters, digits, "_" and "-", with dots between them`, parseNATSPrefix, func(s *Serve) *string { return &s.NATS.Prefix }),
 	number(setting{
 		name: "nats-connections", group: groupNATS, def: "1",
-		doc: "Connections of this process to NATS, among which its clients are divided. Events of rooms come over the first.",
+		doc: "Connections of this process to NATS, among which its clients are divided, and at a gateway the rooms whose events come over them.",
 	}, 1, nats.MaxLinks, func(s *Serve) *int { return &s.NATS.Connections }),
 	textOf(setting{
 		name: "nats-creds", group: groupNATS, placeholder: "FILE", def: "",
@@ -181,7 +181,7 @@ func (b *builder) changed(name string) bool {
 var (
 	embeddedOnly = []string{"nats-store", "nats-listen"}
 	workerOnly   = []string{"auth", "auth-secret-file", "reenter-grace", "max-sessions", "max-rooms", "max-members-per-room", "max-history-per-room",
-		"max-history-bytes-per-room"}
+		"max-history-bytes-per-room", "max-history-age"}
 	overNetworkOnly = []string{"nats-creds", "nats-nkey", "nats-ca", "nats-cert", "nats-key"}
 )
 
@@ -318,6 +318,7 @@ func (b *builder) checkWorker() {
 	b.checkNATS()
 	b.checkAdmin()
 	b.checkAuth()
+	b.checkRooms()
 	if b.ok("auth") && b.serve.Auth == AuthOpen {
 		b.warn("--auth=open: at whatever address the gateways are reached, anybody may be anybody")
 	}

@@ -71,6 +71,8 @@ func TestNATS(t *testing.T) {
 			`flag --nats-listen: ":1", which has no meaning with` + at,
 			`flag --auth-secret-file: "notpem", which is for mqgate worker with` + at,
 			`flag --max-rooms: "3", which is for mqgate worker with` + at}},
+		{args: "serve --nats=nats://h --max-history-age=1h", faults: []string{`flag --max-history-age: "1h", which is for mqgate worker with` + at}},
+		{args: "serve --nats=nats://h --max-history-age=24h"}, // as it is anyway
 		{args: "serve --nats=embedded --takeover=/x --nats-ca=notpem --nats-listen=:8080", faults: []string{
 			`flag --nats-ca: "notpem", which cannot be used (NATS TLS CA file notpem: no certificate in it, expected PEM), expected a file of that kind`,
 			`flag --nats-ca: "notpem", which has no meaning with` + alone,
@@ -79,7 +81,7 @@ func TestNATS(t *testing.T) {
 		{args: "serve --nats=nats://h --nats-creds=nowhere --nats-nkey=notpem --nats-cert=notpem", faults: []string{
 			`flag --nats-nkey: "notpem", expected nothing beside --nats-creds (nowhere, flag --nats-creds)`,
 			`flag --nats-cert: "notpem", expected also --nats-key (, default)`,
-			`flag --nats-creds: "nowhere", which cannot be used (NATS credentials file: stat nowhere: no such file or directory), expected a file of that kind`,
+			`flag --nats-creds: "nowhere", which cannot be used (NATS credentials file: open nowhere: no such file or directory), expected a file of that kind`,
 			`flag --nats-nkey: "notpem", which cannot be used (NATS NKey seed file notpem: nkeys: no nkey seed found), expected a file of that kind`}},
 		{args: "serve --nats=nats://h --nats-key=notpem", faults: []string{
 			`flag --nats-key: "notpem", expected also --nats-cert (, default)`}},
@@ -87,6 +89,8 @@ func TestNATS(t *testing.T) {
 			`default of --nats: "", expected 1 to 16 URLs of NATS servers like nats://127.0.0.1:4222 without user and password`}},
 		{args: "worker --nats=embedded", faults: []string{
 			`flag --nats: "embedded", expected 1 to 16 URLs of NATS servers like nats://127.0.0.1:4222 without user and password`}},
+		{args: "worker --nats=nats://h --max-history-age=999ms", faults: []string{
+			`flag --max-history-age: "999ms", expected 0s, for no limit, or at least 1s`}},
 		{args: "worker --nats=nats://h --listen=:1 --nats-lease=2s", faults: []string{
 			"flag --listen: unknown flag of mqgate worker", "flag --nats-lease: unknown flag of mqgate worker"}},
 	} {

@@ -114,6 +114,7 @@ func TestDefaults(t *testing.T) {
 		MaxMembersPerRoom:        5000,
 		MaxHistoryPerRoom:        1000,
 		MaxHistoryBytesPerRoom:   64 << 10,
+		MaxHistoryAge:            24 * time.Hour,
 		NATS: NATS{Servers: []string{}, Prefix: "mqgate", Connections: 1, Replicas: 1, Grace: 10 * time.Second, Lease: 10 * time.Second,
 			Idempotent: []string{"chat.GetRoomInfo", "chat.FetchRoomConversation"}, Ordered: []string{"chat.", "pcast."},
 			Listen: &Address{Host: netip.MustParseAddr("127.0.0.1"), Port: 4222}},

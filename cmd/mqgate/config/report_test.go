@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -122,10 +123,26 @@ func TestLogger(t *testing.T) {
 	}
 	var b bytes.Buffer
 	log := mustServe(t, []string{"--log-format=json"}, nil, "").Logger(&b)
-	log.Info("listening", "addr", "127.0.0.1:1")
-	var record struct{ Level, Msg, Addr string }
-	if err := json.Unmarshal(b.Bytes(), &record); err != nil || record.Level != "INFO" || record.Addr != "127.0.0.1:1" {
+	log.Info("listening", "addr", "127.0.0.1:1", "loops", 2)
+	var record struct {
+		Level, Msg, Addr string
+		Loops            int
+	}
+	if err := json.Unmarshal(b.Bytes(), &record); err != nil || record.Level != "INFO" || record.Addr != "127.0.0.1:1" || record.Loops != 2 {
 		t.Errorf("%s: %+v, %v", b.String(), record, err)
+	}
+	// Durations are for people, in both formats.
+	for _, format := range []LogFormat{LogText, LogJSON} {
+		var b bytes.Buffer
+		log := mustServe(t, []string{"--log-format=" + string(format)}, nil, "").Logger(&b)
+		log.With("delay", 15*time.Second).Info("draining", "took", 1500*time.Millisecond, slog.Group("g", "wait", time.Minute))
+		want := ` delay=15s took=1.5s g.wait=1m0s` + "\n"
+		if format == LogJSON {
+			want = `"delay":"15s","took":"1.5s","g":{"wait":"1m0s"}}` + "\n"
+		}
+		if got := b.String(); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s", format, got)
+		}
 	}
 	if log.Enabled(context.Background(), slog.LevelDebug) {
 		t.Error("debug is on by default")

@@ -245,6 +245,11 @@ var gatewaySettings = []setting{
 		name: "max-history-bytes-per-room", group: groupRooms, def: "64KiB",
 		doc: "Bytes of chat messages that a room remembers. When there are more, the oldest go.",
 	}, 32*KiB, 1*GiB, func(s *Serve) *Size { return &s.MaxHistoryBytesPerRoom }),
+	duration(setting{
+		name: "max-history-age", group: groupRooms, def: "24h",
+		doc: "How long a chat message can be fetched; 1s at least. The next message in its room takes it out of memory. 0s: as long as the " +
+			"other two limits leave it.",
+	}, 0, maxHistoryAge, func(s *Serve) *time.Duration { return &s.MaxHistoryAge }),
 }
 
 // generalSettings are those that every process has.
@@ -255,7 +260,7 @@ var generalSettings = []setting{choice(setting{
 	func(s *Serve) *logLevel { return (*logLevel)(&s.LogLevel) }),
 	choice(setting{
 		name: "log-format", group: groupLogging, placeholder: "FORMAT", def: "text",
-		doc: "Form of a record. text: key=value pairs. json: one object a line.",
+		doc: "Form of a record. text: key=value pairs. json: one object a line. Durations are written like 1m30s.",
 	}, []LogFormat{LogText, LogJSON}, func(s *Serve) *LogFormat { return &s.LogFormat }),
 
 	textOf(setting{

@@ -230,12 +230,21 @@ func listenFile(t *testing.T) (*os.File, string) {
 }
 
 // TestSocketActivation shows two processes that share the sockets of their service manager: the first is stopped while
-// clients connect, and nobody is refused.
+// clients connect, and nobody is refused. Whoever's table the descriptors are in.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
+	for _, tables := range []string{"shared", "per-loop"} {
+		t.Run(tables, func(t *testing.T) {
+			t.Parallel()
+			testSocketActivation(t, tables)
+		})
+	}
+}
+
+func testSocketActivation(t *testing.T, tables string) {
 	clients, addr := listenFile(t)
 	adm, admin := listenFile(t)
-	flags := []string{"--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0", "--loops", "3", "--echo-path", "/echo"} // not bound
+	flags := []string{"--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0", "--loops", "3", "--echo-path", "/echo", "--fd-tables", tables} // not bound
 	first := asSystemd(t, "mqgate.socket:admin", []*os.File{clients, adm}, flags...)
 	first.awaitReady(t)
 	if first.addr != addr || first.admin != admin {

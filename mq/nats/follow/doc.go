@@ -20,8 +20,8 @@
 //
 // # Who does what
 //
-// A room belongs to one of a fixed number of shards, and a shard to one goroutine: all that happens to a room is in one
-// order, and nothing has a lock. Shards never wait: what asks the stream and waits for it runs on a few other goroutines.
+// A room belongs to one of a fixed number of shards, and a shard to one goroutine and one NATS connection: all that happens
+// to a room is in one order, and nothing has a lock; a connection that comes back has only its own rooms checked. Shards never wait: what asks the stream and waits for it runs on a few other goroutines.
 // Loops of the gateway only put things into a shard's list. Each room has one NATS subscription, however many its
 // subscribers, and it stays for a while after the last one has gone.
 package follow

@@ -24,13 +24,13 @@ type Clients interface {
 
 // Config is the configuration of a Follower.
 type Config struct {
-	Conns   []*nats.Conn // at least one; rooms are spread over them. They are not closed here
+	Conns   []*nats.Conn // at least one; rooms are spread over them, each is on one. They are not closed here
 	Names   subjects.Names
 	Clients Clients
 
 	Linger     time.Duration // how long a room without subscribers is still followed; 0: 5 s
 	CheckEvery time.Duration // time between two checks of all rooms; 0: 15 s
-	Shards     int           // 0: 4
+	Shards     int           // 0: 4. Rounded up to a multiple of the connections: each has as many
 	Log        *slog.Logger  // nil: none
 }
 
@@ -79,21 +79,23 @@ func New(cfg Config) (*Follower, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &Follower{cfg: cfg, seed: maphash.MakeSeed(), begun: time.Now(), stop: stop}
 	f.source = newSource(cfg.Conns, cfg.Names)
-	events, err := f.source.watch()
-	if err != nil {
+	if err := f.source.watch(); err != nil {
 		stop()
 		return nil, err
 	}
-	for range cfg.Shards {
-		f.shards = append(f.shards, f.newRunner())
+	links := len(f.source.links)
+	for i := range (cfg.Shards + links - 1) / links * links {
+		f.shards = append(f.shards, f.newRunner(f.source.links[i%links]))
 	}
 	for _, r := range f.shards {
 		f.done.Go(func() { r.run(ctx) })
 	}
-	for range fetchers {
-		f.done.Go(func() { f.source.work(ctx) })
+	for _, l := range f.source.links {
+		for range fetchers {
+			f.done.Go(func() { l.work(ctx) })
+		}
+		f.done.Go(func() { f.watch(ctx, l) })
 	}
-	f.done.Go(func() { f.watch(ctx, events) })
 	f.done.Go(func() { f.identify(ctx) })
 	return f, nil
 }
@@ -112,11 +114,11 @@ func (f *Follower) Handover(h Handover) {
 	}
 }
 
-// CheckAll compares all rooms with the stream, because records may be missing. The Follower does so itself when a
-// connection comes back, when the stream has a new leader, and from time to time.
+// CheckAll compares all rooms with the stream, because records may be missing. The Follower does so itself from time to
+// time and when the stream has a new leader, and for the rooms of a connection when that comes back.
 func (f *Follower) CheckAll() {
 	for _, r := range f.shards {
-		r.post(func(now int64) { r.shard.checkAll(now) })
+		r.checkAll()
 	}
 }
 
@@ -146,14 +148,18 @@ func (f *Follower) runnerOf(room string) *runner {
 // now is the time of the shards [ns].
 func (f *Follower) now() int64 { return int64(time.Since(f.begun)) + 1 }
 
-// watch compares the rooms with the stream when something has happened after which records may be missing.
-func (f *Follower) watch(ctx context.Context, events <-chan struct{}) {
+// watch compares the rooms of a link with the stream when something has happened after which records may be missing.
+func (f *Follower) watch(ctx context.Context, l *link) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-events:
-			f.CheckAll()
+		case <-l.missed:
+			for _, r := range f.shards {
+				if r.link == l {
+					r.checkAll()
+				}
+			}
 		}
 	}
 }
@@ -185,9 +191,10 @@ func (f *Follower) identify(ctx context.Context) {
 	}
 }
 
-// runner is a shard with its goroutine, and the outside of it.
+// runner is a shard with its goroutine, and the outside of it: one link, over which everything of its rooms comes.
 type runner struct {
 	f        *Follower
+	link     *link
 	shard    *shard
 	messages chan *nats.Msg
 	dropped  bool // there was no room in messages
@@ -198,8 +205,8 @@ type runner struct {
 	wake   chan struct{}
 }
 
-func (f *Follower) newRunner() *runner {
-	r := &runner{f: f, messages: make(chan *nats.Msg, messages), wake: make(chan struct{}, 1)}
+func (f *Follower) newRunner(l *link) *runner {
+	r := &runner{f: f, link: l, messages: make(chan *nats.Msg, messages), wake: make(chan struct{}, 1)}
 	r.shard = newShard(r, f.cfg.Clients, f.cfg.Log, f.cfg.Linger, f.cfg.CheckEvery, f.now())
 	return r
 }
@@ -223,9 +230,11 @@ func (r *runner) offer(p func(now int64)) bool {
 // post implements outside.
 func (r *runner) post(p func(now int64)) { r.offer(p) }
 
+func (r *runner) checkAll() { r.post(func(now int64) { r.shard.checkAll(now) }) }
+
 // subscribe implements outside.
 func (r *runner) subscribe(subject string) (func(), error) {
-	sub, err := r.f.source.subscribe(subject, r.messages)
+	sub, err := r.link.ChanSubscribe(subject, r.messages)
 	if err != nil {
 		return nil, err
 	}
@@ -236,16 +245,16 @@ func (r *runner) subscribe(subject string) (func(), error) {
 
 // fetch implements outside.
 func (r *runner) fetch(j *fetchJob) {
-	r.f.source.put(func(ctx context.Context) {
-		r.f.source.fetch(ctx, j)
+	r.link.put(func(ctx context.Context) {
+		r.f.source.fetch(ctx, r.link, j)
 		r.post(func(now int64) { r.shard.fetched(j, now) })
 	})
 }
 
 // check implements outside.
 func (r *runner) check(j *checkJob) {
-	r.f.source.put(func(ctx context.Context) {
-		r.f.source.check(ctx, j)
+	r.link.put(func(ctx context.Context) {
+		r.f.source.check(ctx, r.link, j)
 		r.post(func(now int64) { r.shard.checkedRooms(j, now) })
 	})
 }

@@ -56,7 +56,7 @@ const (
 	// from the stream later.
 	messages = 8192
 
-	// fetchers is how many requests to the stream a Follower has under way at once.
+	// fetchers is how many requests to the stream a Follower has under way at once on each connection.
 	fetchers = 4
 
 	// warnEvery is the time between two log lines about the same kind of trouble, per shard.

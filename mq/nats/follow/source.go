@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,27 +18,34 @@ import (
 
 // source is the stream of rooms and what it publishes.
 type source struct {
-	conns []*link
+	links []*link
 	names subjects.Names
-	seed  maphash.Seed
 
 	direct, get, info string // subjects of JetStream's interface
 
-	mu      sync.Mutex
-	jobs    []func(ctx context.Context)
-	more    chan struct{} // one entry when there may be jobs
-	leader  *nats.Subscription
 	stopped chan struct{}
 	watches sync.WaitGroup
 }
 
-// link is a connection, and a context that ends when it is lost: an answer to what was asked before will not come.
+// link is a connection, and a context that ends when it is lost: an answer to what was asked before will not come. It has
+// its own requests to the stream, so that those of one link on which nothing answers hold up no other one.
 type link struct {
 	*nats.Conn
+	missed chan struct{} // capacity 1: records may have been missed over it
+	leader *nats.Subscription
 	status chan nats.Status
-	mu     sync.Mutex
-	ctx    context.Context
-	lose   context.CancelFunc
+	more   chan struct{} // one entry when there may be jobs
+
+	mu   sync.Mutex
+	jobs []func(ctx context.Context)
+	ctx  context.Context
+	lose context.CancelFunc
+}
+
+func newLink(nc *nats.Conn) *link {
+	l := &link{Conn: nc, missed: make(chan struct{}, 1), more: make(chan struct{}, 1)}
+	l.renew()
+	return l
 }
 
 // renew begins the context of a connection that may be lost again, and ends the one before.
@@ -66,50 +72,37 @@ func newSource(conns []*nats.Conn, names subjects.Names) *source {
 	stream := names.RoomsStream()
 	links := make([]*link, len(conns))
 	for i, nc := range conns {
-		links[i] = &link{Conn: nc}
-		links[i].renew()
+		links[i] = newLink(nc)
 	}
-	return &source{conns: links, names: names, seed: maphash.MakeSeed(), more: make(chan struct{}, 1), stopped: make(chan struct{}),
+	return &source{links: links, names: names, stopped: make(chan struct{}),
 		direct: "$JS.API.DIRECT.GET." + stream, get: "$JS.API.STREAM.MSG.GET." + stream, info: "$JS.API.STREAM.INFO." + stream}
 }
 
-// conn returns the connection for a room.
-func (n *source) conn(subject string) *link {
-	return n.conns[maphash.String(n.seed, subject)%uint64(len(n.conns))]
-}
-
-func (n *source) subscribe(subject string, to chan *nats.Msg) (*nats.Subscription, error) {
-	return n.conn(subject).ChanSubscribe(subject, to)
-}
-
-// watch returns a channel that says that records may have been missed: a connection is back, or the stream has a new
-// leader. Several such events may be one.
-func (n *source) watch() (<-chan struct{}, error) {
-	out := make(chan struct{}, 1)
-	tell := func() {
-		select {
-		case out <- struct{}{}:
-		default: // it says so already
+// watch lets each link say in missed that records may have been missed: it is back, or the stream has a new leader. Several
+// such events may be one. Every link listens to the leader for itself, so that none depends on another one.
+func (n *source) watch() error {
+	for i, l := range n.links {
+		var err error
+		if l.leader, err = l.Subscribe(subjects.LeaderElected(n.names.RoomsStream()), func(*nats.Msg) { l.miss() }); err != nil {
+			for _, l := range n.links[:i] {
+				_ = l.leader.Unsubscribe() // as in runner.subscribe
+			}
+			return fmt.Errorf("follow: subscribe to changes of the stream's leader: %w", err)
 		}
 	}
-	var err error
-	n.leader, err = n.conns[0].Subscribe(subjects.LeaderElected(n.names.RoomsStream()), func(*nats.Msg) { tell() })
-	if err != nil {
-		return nil, fmt.Errorf("follow: subscribe to changes of the stream's leader: %w", err)
-	}
-	for _, nc := range n.conns {
-		nc.status = nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
+	for _, l := range n.links {
+		l.status = l.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
 		n.watches.Go(func() {
 			for {
 				select {
-				case status, ok := <-nc.status:
+				case status, ok := <-l.status:
 					if !ok {
 						return // the connection is closed
 					}
 					if status == nats.CONNECTED {
-						tell()
+						l.miss()
 					} else {
-						nc.renew()
+						l.renew()
 					}
 				case <-n.stopped:
 					return
@@ -117,52 +110,59 @@ func (n *source) watch() (<-chan struct{}, error) {
 			}
 		})
 	}
-	return out, nil
+	return nil
+}
+
+func (l *link) miss() {
+	select {
+	case l.missed <- struct{}{}:
+	default: // it says so already
+	}
 }
 
 func (n *source) unwatch() {
-	_ = n.leader.Unsubscribe() // as in runner.subscribe
 	close(n.stopped)
 	n.watches.Wait()
-	for _, nc := range n.conns {
-		nc.RemoveStatusListener(nc.status)
-		nc.lose()
+	for _, l := range n.links {
+		_ = l.leader.Unsubscribe() // as in runner.subscribe
+		l.RemoveStatusListener(l.status)
+		l.lose()
 	}
 }
 
 // put has a job done by one of the goroutines in work, in its turn.
-func (n *source) put(job func(ctx context.Context)) {
-	n.mu.Lock()
-	n.jobs = append(n.jobs, job)
-	n.mu.Unlock()
-	n.tellMore()
+func (l *link) put(job func(ctx context.Context)) {
+	l.mu.Lock()
+	l.jobs = append(l.jobs, job)
+	l.mu.Unlock()
+	l.tellMore()
 }
 
-func (n *source) tellMore() {
+func (l *link) tellMore() {
 	select {
-	case n.more <- struct{}{}:
+	case l.more <- struct{}{}:
 	default:
 	}
 }
 
 // work does jobs until ctx is done.
-func (n *source) work(ctx context.Context) {
+func (l *link) work(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.more:
+		case <-l.more:
 		}
-		n.mu.Lock()
+		l.mu.Lock()
 		var job func(context.Context)
-		if len(n.jobs) > 0 {
-			job, n.jobs[0] = n.jobs[0], nil
-			n.jobs = n.jobs[1:]
+		if len(l.jobs) > 0 {
+			job, l.jobs[0] = l.jobs[0], nil
+			l.jobs = l.jobs[1:]
 		}
-		left := len(n.jobs)
-		n.mu.Unlock()
+		left := len(l.jobs)
+		l.mu.Unlock()
 		if left > 0 {
-			n.tellMore()
+			l.tellMore()
 		}
 		if job != nil {
 			job(ctx)
@@ -211,20 +211,19 @@ func (n *source) logOf(subject string) (string, error) {
 }
 
 // fetch does a fetchJob. Records that came before an error are an answer.
-func (n *source) fetch(ctx context.Context, j *fetchJob) {
+func (n *source) fetch(ctx context.Context, l *link, j *fetchJob) {
 	log, err := n.logOf(j.room.subject)
 	if err != nil {
 		j.err = err
 		return
 	}
 	req := getRequest{Seq: j.after + 1, NextFor: log}
-	nc := n.conn(j.room.subject)
 	if j.truth {
-		j.recs, j.err = n.ask(ctx, nc, req)
+		j.recs, j.err = n.ask(ctx, l, req)
 		return
 	}
 	req.Batch, req.MaxBytes = fetchRecords, fetchBytes
-	_, j.err = n.many(ctx, nc, req, func(m *nats.Msg) {
+	_, j.err = n.many(ctx, l, req, func(m *nats.Msg) {
 		j.recs = append(j.recs, Record{Seq: number(m.Header, subjects.HeaderSequence),
 			Prev: number(m.Header, subjects.HeaderExpectedLast), Data: m.Data})
 	})
@@ -234,7 +233,7 @@ func (n *source) fetch(ctx context.Context, j *fetchJob) {
 }
 
 // check does a checkJob.
-func (n *source) check(ctx context.Context, j *checkJob) {
+func (n *source) check(ctx context.Context, l *link, j *checkJob) {
 	req := getRequest{Seq: j.after + 1, MaxBytes: fetchBytes}
 	for _, subject := range j.subjects {
 		log, err := n.logOf(subject)
@@ -245,7 +244,7 @@ func (n *source) check(ctx context.Context, j *checkJob) {
 		req.MultiLast = append(req.MultiLast, log)
 	}
 	for {
-		end, err := n.many(ctx, n.conn(j.subjects[0]), req, func(m *nats.Msg) {
+		end, err := n.many(ctx, l, req, func(m *nats.Msg) {
 			token, ok := strings.CutPrefix(m.Header.Get(headerSubject), n.names.LogOf(""))
 			rec := Record{Subject: n.names.RoomOf(token), Seq: number(m.Header, subjects.HeaderSequence), Data: m.Data}
 			if !ok || rec.Seq == 0 {
@@ -374,13 +373,20 @@ func (n *source) ask(ctx context.Context, nc *link, req getRequest) ([]Record, e
 	return []Record{rec}, nil
 }
 
-// created returns when the stream was made.
+// created returns when the stream was made. The first link that is connected asks.
 func (n *source) created(ctx context.Context) (time.Time, error) {
 	var answer struct {
 		Error   *apiError `json:"error"`
 		Created time.Time `json:"created"`
 	}
-	err := n.api(ctx, n.conns[0], n.info, struct{}{}, &answer)
+	l := n.links[0]
+	for _, other := range n.links {
+		if other.IsConnected() {
+			l = other
+			break
+		}
+	}
+	err := n.api(ctx, l, n.info, struct{}{}, &answer)
 	if err == nil && answer.Error != nil {
 		err = answer.Error
 	}

@@ -53,7 +53,7 @@ func TestSource(t *testing.T) {
 	n := newSource([]*nats.Conn{nc}, names(t))
 	fetch := func(id string, after uint64, truth bool) *fetchJob {
 		j := &fetchJob{room: &room{subject: names(t).Room(id)}, after: after, truth: truth}
-		n.fetch(t.Context(), j)
+		n.fetch(t.Context(), n.links[0], j)
 		return j
 	}
 	check := func(after uint64, rooms ...string) *checkJob {
@@ -61,7 +61,7 @@ func TestSource(t *testing.T) {
 		for _, room := range rooms {
 			j.subjects = append(j.subjects, names(t).Room(room))
 		}
-		n.check(t.Context(), j)
+		n.check(t.Context(), n.links[0], j)
 		return j
 	}
 	for _, truth := range []bool{false, true} {
@@ -273,6 +273,57 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
+// How many records may wait for a shard that is busy: up to the limit they all come as they are, above it the rest is read
+// from the stream.
+func TestMessagesLimit(t *testing.T) {
+	for _, test := range []struct {
+		n    int // behind the one that the shard is busy with
+		lost bool
+	}{{messages - 1, false}, {messages, false}, {messages + 1, true}} {
+		slow := make(chan struct{}, 1)
+		nc := natstest.Connect(t, []string{natstest.Single(t).URL()}, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {
+			select {
+			case slow <- struct{}{}:
+			default:
+			}
+		}))
+		js := stream(t, nc)
+		out := &sink{hold: make(chan struct{})}
+		f, err := New(Config{Conns: []*nats.Conn{nc}, Names: names(t), Clients: out, Shards: 1, CheckEvery: time.Hour, Log: testLog(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Handover(Handover{Room: "a", Deliver: func(_ []mq.Event, done func()) { f.Interest("a", true); done() }, Fail: func(err error) { t.Error(err) }})
+		ask(f.shards[0], func(*shard) bool { return true }) // the room is followed
+		store := func(n int) {
+			t.Helper()
+			for range n {
+				r := record.Record{Events: []record.Event{{Type: "t"}}}
+				if _, err := js.PublishAsync(names(t).Log("a"), r.AppendTo(nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			<-js.PublishAsyncComplete()
+			if err := nc.Flush(); err != nil { // nats.go has given all there is
+				t.Fatal(err)
+			}
+		}
+		store(1)
+		natstest.Eventually(t, "the shard is busy", func() bool { return out.len() == 1 })
+		store(test.n)
+		if test.lost {
+			natstest.Eventually(t, "one is lost", func() bool { return len(slow) == 1 })
+			<-slow
+		}
+		close(out.hold)
+		natstest.Eventually(t, "everything has arrived", func() bool { return out.len() >= 1+test.n })
+		f.Close()
+		if s := f.Stats(); s.Filled > 0 != test.lost || s.Lost != 0 || out.len() != 1+test.n || len(slow) > 0 {
+			t.Errorf("%d behind one: %+v, %d events", test.n, s, out.len())
+		}
+	}
+}
+
 // The stream is made anew, with sequences from 1: subscribers get what is in it.
 func TestStreamReplaced(t *testing.T) {
 	s := natstest.Single(t)
@@ -385,7 +436,7 @@ func TestRoomMemory(t *testing.T) {
 
 // Jobs are done in their turn by however many goroutines, and those that wait when it ends are not.
 func TestWork(t *testing.T) {
-	n := newSource(nil, names(t))
+	n := newLink(nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	var mu sync.Mutex

@@ -2,13 +2,13 @@ package record
 
 import (
 	"errors"
-	"fmt"
 	"unicode/utf8"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/mqgate/mqgate/mq"
+	"github.com/mqgate/mqgate/mq/wire"
 )
 
 // Event is an event to the subscribers of one topic of the room.
@@ -25,12 +25,11 @@ type Record struct {
 	End    bool
 }
 
-// Why bytes are no record. Unmarshal wraps them with the place.
+// Why bytes are no record, besides wire.ErrTruncated, wire.ErrFieldNumber and wire.ErrWireType. Unmarshal wraps them with the
+// place.
 var (
-	ErrTruncated = errors.New("cut off, a length beyond the end, or no field number")
-	ErrWireType  = errors.New("wrong wire type")
-	ErrTopic     = errors.New("unknown topic")
-	ErrType      = errors.New("type of the event is empty or not UTF-8")
+	ErrTopic = errors.New("unknown topic")
+	ErrType  = errors.New("type of the event is empty or not UTF-8")
 )
 
 const (
@@ -98,101 +97,47 @@ func (r *Record) AppendTo(b []byte) []byte {
 // After an error r holds nothing that means anything.
 func (r *Record) Unmarshal(b []byte) error {
 	*r = Record{Events: r.Events[:0]}
-	for len(b) > 0 {
-		f, rest, err := next(b)
-		if err != nil {
-			return fmt.Errorf("record: %w", err)
-		}
-		b = rest
-		switch f.num {
+	f := wire.NewFields("record", b)
+	for f.Next() {
+		switch f.Num() {
 		case fieldEvent:
 			var e Event
-			if err = f.is(protowire.BytesType); err == nil {
-				err = e.unmarshal(f.bytes)
+			if b := f.Bytes(); f.Err() == nil {
+				f.Fail(e.unmarshal(b))
 			}
 			r.Events = append(r.Events, e)
 		case fieldDelta:
-			err = f.is(protowire.BytesType)
-			r.Delta = f.bytes
+			r.Delta = f.Bytes()
 		case fieldEnd:
-			err = f.is(protowire.VarintType)
-			r.End = f.varint != 0
+			r.End = f.Flag()
 		default: // of a newer worker
-		}
-		if err != nil {
-			return fmt.Errorf("record field %d: %w", f.num, err)
+			f.Skip()
 		}
 	}
-	return nil
+	return f.Err()
 }
 
 func (e *Event) unmarshal(b []byte) error {
-	for len(b) > 0 {
-		f, rest, err := next(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		switch f.num {
+	f := wire.NewFields("event", b)
+	for f.Next() {
+		switch f.Num() {
 		case fieldTopic:
-			if err = f.is(protowire.VarintType); err == nil && f.varint > uint64(mq.TopicConversation) {
-				err = ErrTopic
+			v := f.Uint64()
+			if v > uint64(mq.TopicConversation) {
+				f.Fail(ErrTopic)
 			}
-			e.Topic = mq.TopicKind(f.varint)
+			e.Topic = mq.TopicKind(v)
 		case fieldEventType:
-			err = f.is(protowire.BytesType)
-			e.Type = unsafe.String(unsafe.SliceData(f.bytes), len(f.bytes))
+			b := f.Bytes()
+			e.Type = unsafe.String(unsafe.SliceData(b), len(b))
 		case fieldEventData:
-			err = f.is(protowire.BytesType)
-			e.Payload = f.bytes
+			e.Payload = f.Bytes()
 		default: // of a newer worker
-		}
-		if err != nil {
-			return fmt.Errorf("field %d: %w", f.num, err)
+			f.Skip()
 		}
 	}
-	if e.Type == "" || !utf8.ValidString(e.Type) {
+	if f.Err() == nil && (e.Type == "" || !utf8.ValidString(e.Type)) {
 		return ErrType
 	}
-	return nil
-}
-
-// field is one field of a message: its value is in varint or bytes, by its wire type, or passed over.
-type field struct {
-	num    protowire.Number
-	typ    protowire.Type
-	varint uint64
-	bytes  []byte
-}
-
-func (f *field) is(typ protowire.Type) error {
-	if f.typ != typ {
-		return ErrWireType
-	}
-	return nil
-}
-
-// next reads the first field of b and returns what follows it.
-func next(b []byte) (f field, rest []byte, err error) {
-	num, typ, n := protowire.ConsumeTag(b)
-	if n < 0 || num > protowire.MaxValidNumber {
-		return f, nil, ErrTruncated
-	}
-	f.num, f.typ, b = num, typ, b[n:]
-	switch typ {
-	case protowire.VarintType:
-		f.varint, n = protowire.ConsumeVarint(b)
-	case protowire.BytesType:
-		f.bytes, n = protowire.ConsumeBytes(b)
-	case protowire.Fixed32Type, protowire.Fixed64Type:
-		n = protowire.ConsumeFieldValue(num, typ, b)
-	case protowire.StartGroupType, protowire.EndGroupType: // no message of ours has groups, and they nest without bound
-		return f, nil, ErrWireType
-	default: // 6 and 7 do not exist
-		return f, nil, ErrWireType
-	}
-	if n < 0 {
-		return f, nil, ErrTruncated
-	}
-	return f, b[n:], nil
+	return f.Err()
 }

@@ -37,9 +37,10 @@
 // A gateway that was away asks whether its bindings still hold (Engine.Holds). A session that was given up for lost, but is
 // still there, is the connection's again by that.
 //
-// # Known limit
+// # Ends while something is under way
 //
-// An Authenticate that is still under way when the end of its connection has been handled, because its worker is slower than
-// the client's patience, leaves a session that counts as connected until its gateway's lease ends. It is in no room that
-// anybody could see it in, but it counts against Limits.Sessions.
+// A request may still be under way, on a slow worker, when another one handles the end of its connection. The end closes the
+// connection's place in the bucket Conns for a while, after which an Authenticate is refused, and everything that has begun
+// before meets it at some compare-and-set (conns.go): whatever comes first, no session and no member is left, and nobody
+// needs to come back for that.
 package roomstore

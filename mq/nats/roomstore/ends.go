@@ -119,46 +119,48 @@ func (e *Engine) handleEnd(ctx context.Context, m jetstream.Msg) error {
 		e.log.Warn("the end of a connection cannot be read", "subject", m.Subject(), "err", err)
 		return nil
 	}
-	id := sessionOf(m.Headers().Get(subjects.HeaderSession))
-	if id == "" || !validKey(id) { // it had none, or its gateway has not been told of it
-		value, _, err := e.conns.get(ctx, connKey(c))
-		if err != nil || value == nil {
-			return err
-		}
-		id = string(value)
-	}
-	mine := func(s *session) bool { return s.Conn == d.ConnectionID }
+	away := e.endBut
 	switch d.ReasonCode {
 	case 1000, 4000, 4001:
-		err = e.end(ctx, id, mine)
 	default:
-		if e.cfg.ReenterGrace == 0 {
-			err = e.end(ctx, id, mine)
-			break
+		if e.cfg.ReenterGrace > 0 {
+			away = e.lose
 		}
-		err = e.lose(ctx, id, mine)
+	}
+	done, err := e.closeConn(ctx, c, away)
+	if err != nil {
+		return err
+	}
+	// What its gateway knows of is in conns as a rule. It is not when this has been done before, by someone who may have
+	// died on the way.
+	if id := sessionOf(m.Headers().Get(subjects.HeaderSession)); id != "" && id != done && validKey(id) {
+		err = away(ctx, id, of(c), c)
 	}
 	if errors.Is(err, rooms.ErrNoSession) {
-		return e.dropConn(ctx, c, id) // taken over or ended before
+		return nil // taken over or ended before
 	}
 	return err
 }
 
-// lose starts the grace of a session whose connection is not there any more.
-func (e *Engine) lose(ctx context.Context, id string, mine func(*session) bool) error {
+// lose starts the grace of a session whose connection is not there any more. but is as in endBut.
+func (e *Engine) lose(ctx context.Context, id string, mine func(*session) bool, but conn.ID) error {
 	s, err := e.update(ctx, id, func(s *session) error {
 		switch {
 		case !mine(s):
 			return rooms.ErrNoSession
-		case s.Ended || !s.Connected:
+		case s.Ended:
 			return errSame
+		}
+		s.Fences++ // also when it is lost already: so that the same connection does not get it back meanwhile
+		if !s.Connected {
+			return nil
 		}
 		s.Connected = false
 		s.Epoch++
 		return e.setGrace(ctx, id, s.Epoch) // before it counts: that it comes for nothing does no harm
 	})
 	if err == nil && s.Ended { // whoever ended it may have died on the way
-		err = e.end(ctx, id, mine)
+		err = e.endBut(ctx, id, mine, but)
 	}
 	return err
 }

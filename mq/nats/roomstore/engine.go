@@ -49,6 +49,7 @@ type Engine struct {
 	names subjects.Names
 	nc    *nats.Conn
 	js    jetstream.JetStream
+	ask   func(ctx context.Context, subject string, data []byte) (*nats.Msg, error) // nc's; tests hold it
 	log   *slog.Logger
 	now   func() time.Time
 
@@ -119,6 +120,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("roomstore: %w", err)
 	}
 	e := &Engine{o: o, names: o.Names, nc: o.Conn, js: js, log: o.Log, now: o.Now, actors: map[string]*actor{}, seed: maphash.MakeSeed()}
+	e.ask = o.Conn.RequestWithContext
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -160,16 +162,12 @@ func (e *Engine) make(ctx context.Context) error {
 	}
 	log := e.names.Rooms()
 	log.MaxMsgsPerSubject, log.Duplicates, log.AllowMsgTTL = recordsPerRoom, duplicates, true
-	ends := jetstream.StreamConfig{
-		Name: e.names.DisconnectedStream(), Description: "mqgate: ends of connections", Subjects: []string{e.names.AllDisconnected()},
-		MaxAge: endsAge, Duplicates: 2 * time.Minute,
-	}
 	timers := jetstream.StreamConfig{
 		Name: TimersStream(e.names), Description: "mqgate: graces of sessions and empty rooms",
 		Subjects: []string{e.names.Prefix() + ".timer.>"}, Retention: jetstream.WorkQueuePolicy, MaxMsgsPerSubject: 1,
 		Discard: jetstream.DiscardOld,
 	}
-	for _, c := range []jetstream.StreamConfig{log, ends, timers} {
+	for _, c := range []jetstream.StreamConfig{log, e.names.Disconnections(), timers} {
 		c.Storage, c.Replicas = storage, replicas
 		s, err := e.js.CreateStream(ctx, c)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {

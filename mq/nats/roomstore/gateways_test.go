@@ -138,9 +138,13 @@ func TestOldTimer(t *testing.T) {
 	w := s.start()
 	c := s.login()
 	c.lose(1006)
-	s.await("the grace is running", func() bool {
+	s.await("the grace is running, and the end was handled", func() bool {
 		st, err := s.js.Stream(t.Context(), roomstore.TimersStream(s.names))
-		return err == nil && st.CachedInfo().State.Msgs == 1
+		if err != nil || st.CachedInfo().State.Msgs != 1 {
+			return false
+		}
+		has, err := w.e.HasConn(t.Context(), c.id)
+		return err == nil && !has
 	})
 	body := `{"session":"` + c.session + `","epoch":7,"due":1}`
 	if _, err := s.js.Publish(t.Context(), s.names.Prefix()+".timer.grace."+c.session, []byte(body)); err != nil {
@@ -150,7 +154,11 @@ func TestOldTimer(t *testing.T) {
 		st, err := s.js.Stream(t.Context(), roomstore.TimersStream(s.names))
 		return err == nil && st.CachedInfo().State.Msgs == 0 && w.e.Stats().Timers > 0
 	})
-	if ok, err := w.e.Holds(t.Context(), c.id, c.session); !ok || err != nil {
-		t.Errorf("%v, %v", ok, err)
+	all, err := w.e.All(t.Context())
+	if v := all[c.session]; err != nil || v == nil || v.Ended {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if ok, err := w.e.Holds(t.Context(), c.id, c.session); ok || err != nil {
+		t.Errorf("a connection that has ended has a session: %v, %v", ok, err)
 	}
 }

@@ -61,6 +61,24 @@ type worker struct {
 	*rooms.Worker
 	e  *roomstore.Engine
 	nc *nats.Conn
+
+	hold atomic.Pointer[holder] // nil: nothing is held
+}
+
+// holder is asked before what a worker does to the buckets of connections and sessions.
+type holder func(subject string, do func() error) error
+
+// held reports whether a subject is one that reads or writes a connection or a session.
+func (s *system) held(subject string) bool {
+	if strings.HasPrefix(subject, "$JS.API.STREAM.INFO.") {
+		return false
+	}
+	for _, b := range []string{s.names.ConnsBucket(), s.names.SessionsBucket()} {
+		if strings.HasPrefix(subject, "$KV."+b+".") || strings.HasSuffix(subject, ".KV_"+b) {
+			return true
+		}
+	}
+	return false
 }
 
 func newSystem(t testing.TB, cfg rooms.Config) *system {
@@ -153,6 +171,18 @@ func (s *system) startOn(nc *nats.Conn) *worker {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	out := &worker{e: e, nc: nc}
+	e.Hold(func(ctx context.Context, subject string, do func(context.Context) error) error {
+		h := out.hold.Load()
+		if h == nil || !s.held(subject) {
+			return do(ctx)
+		}
+		return (*h)(subject, func() error { // however long it was held
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+			defer cancel()
+			return do(ctx)
+		})
+	})
 	cfg := s.cfg
 	cfg.Engine, cfg.Now = e, clock
 	w, err := rooms.New(cfg)
@@ -160,7 +190,7 @@ func (s *system) startOn(nc *nats.Conn) *worker {
 		s.t.Fatal(err)
 	}
 	w.Attach(&clients{s: s})
-	out := &worker{w, e, nc}
+	out.Worker = w
 	s.t.Cleanup(w.Close)
 	s.mu.Lock()
 	s.workers = append(s.workers, out)

@@ -46,30 +46,33 @@ func (e *Engine) SweepGateways(ctx context.Context) error {
 
 // sweepGateway gives up the sessions of a gateway.
 func (e *Engine) sweepGateway(ctx context.Context, node string) error {
-	keys, err := e.conns.keys(ctx, node+".")
+	keys, err := e.conns.live(ctx, node+".")
 	if err != nil || len(keys) == 0 {
 		return err
 	}
 	lost := 0
-	for _, key := range keys {
+	given := map[conn.ID]string{} // given up since the lease was looked at
+	for i, key := range keys {
 		c, err := conn.ParseID(key)
 		if err != nil {
 			continue // not one of ours
 		}
 		value, _, err := e.conns.get(ctx, node+"."+key)
-		if err != nil {
-			return err
+		if err == nil && value != nil {
+			var changed bool
+			if changed, err = e.giveUp(ctx, c, string(value)); changed || err != nil {
+				given[c] = string(value)
+			}
 		}
-		if value == nil {
+		if err == nil && len(given) < sweepBatch && i < len(keys)-1 {
 			continue
 		}
-		changed, err := e.giveUp(ctx, c, string(value))
-		if err != nil {
+		back, failed := e.giveBack(ctx, node, given)
+		if err = errors.Join(err, failed); err != nil || back {
 			return err
 		}
-		if changed {
-			lost++
-		}
+		lost += len(given)
+		clear(given)
 	}
 	if lost > 0 {
 		e.stats.lost.Add(int64(lost))
@@ -78,21 +81,44 @@ func (e *Engine) sweepGateway(ctx context.Context, node string) error {
 	return nil
 }
 
+// giveBack reports whether a gateway has come back, and gives it then what was given up. The gateway writes its lease before
+// it asks whether its sessions hold (Holds); here the lease is read after they were given up. So one of the two sees the
+// other, however old what the sweep began with is by now.
+func (e *Engine) giveBack(ctx context.Context, node string, given map[conn.ID]string) (back bool, err error) {
+	if len(given) == 0 {
+		return false, nil
+	}
+	lease, _, err := e.gateways.get(ctx, node)
+	if err != nil || lease == nil {
+		return false, err
+	}
+	var errs []error
+	for c, id := range given {
+		_, err := e.Holds(ctx, c, id)
+		errs = append(errs, err)
+	}
+	return true, errors.Join(errs...)
+}
+
 // giveUp treats a session as lost when its connection is the one that conns says.
 func (e *Engine) giveUp(ctx context.Context, c conn.ID, id string) (changed bool, err error) {
-	mine := func(s *session) bool { return s.Conn == c.String() }
+	mine := of(c)
 	s, _, err := e.readSession(ctx, id)
 	switch {
 	case err != nil:
 		return false, err
 	case s == nil || !mine(s):
-		return false, e.dropConn(ctx, c, id)
+		has, err := e.fence(ctx, c, id, false)
+		if err == nil && !has { // else it has just got it: the next sweep looks again
+			err = e.dropConn(ctx, c, id)
+		}
+		return false, err
 	case !s.Connected && !s.Ended:
 		return false, nil // its grace is running
 	case e.cfg.ReenterGrace == 0:
 		err = e.end(ctx, id, mine)
 	default:
-		err = e.lose(ctx, id, mine)
+		err = e.lose(ctx, id, mine, conn.ID{})
 	}
 	if errors.Is(err, rooms.ErrNoSession) || errors.Is(err, nats.ErrConnectionClosed) {
 		err = nil

@@ -64,13 +64,24 @@ const (
 	// ackWait is when an end or a timer that a worker has taken is given to another one, because the first has died [time].
 	ackWait = 30 * time.Second
 
-	// endsAge is how long ends of connections stay in the stream when no worker takes them [time].
-	endsAge = 24 * time.Hour
+	// goneTime is how long the bucket Conns says that the end of a connection was handled [time], against an Authenticate
+	// that comes after it. The gateway tells of an end when it has given up its requests, but a worker with a long queue may
+	// begin with one later; then it is tried for opTimeout. At 1000 ends in a second there are 300,000 such marks of some
+	// 200 bytes.
+	goneTime = 5 * time.Minute
+
+	// fenceTime is how long the place of a session that must not be created any more is held [time]: longer than its
+	// creation, which has begun by then, is tried. It counts as a session meanwhile.
+	fenceTime = 2 * opTimeout
 
 	// nodeTTL is how long a gateway is remembered after its last sign of life [time]; its connections are looked for that
 	// long. nodeRefresh is how often that is written again.
 	nodeTTL     = 24 * time.Hour
 	nodeRefresh = time.Hour
+
+	// sweepBatch is how many sessions of a gateway without a lease are given up before it is looked whether the gateway has
+	// come back [sessions]: few enough that their grace is not over by then.
+	sweepBatch = 64
 
 	// countAge is how long the number of rooms or sessions is believed while it is far from the limit [time].
 	countAge = time.Second

@@ -34,6 +34,9 @@ func TestTimes(t *testing.T) {
 	if duplicates <= opTimeout {
 		t.Error("a record that is sent again could be stored twice")
 	}
+	if fenceTime <= opTimeout || goneTime <= fenceTime {
+		t.Error("an Authenticate that is under way could make a session of a connection whose end was handled")
+	}
 	if maxSnapshotEvery*2 > recordsPerRoom {
 		t.Error("a snapshot that fails once would leave a gap")
 	}

@@ -30,6 +30,8 @@ type session struct {
 	// Turn counts takeovers alone. What a gateway keeps for a connection is the session with its turn: so a command that
 	// takes an earlier turn away, and comes late, does not take away a later one.
 	Turn uint64 `json:"turn,omitempty"`
+	// Fences counts losses, and ends of other connections that meant to take the session over: see conns.go.
+	Fences uint64 `json:"fences,omitempty"`
 	// Attempts counts joins.
 	Attempts uint64 `json:"attempts,omitempty"`
 	Rooms    []room `json:"rooms,omitempty"`
@@ -121,32 +123,17 @@ func (e *Engine) Authenticate(id conn.ID, bound, wanted, subject string) (string
 			return sessionOf(bound), bound, err
 		}
 	}
-	if err := e.endUnknown(ctx, id, wanted); err != nil {
-		return "", "", err
-	}
+	known := ""
 	if wanted != "" && validKey(wanted) {
 		wanted = strings.Clone(wanted)
+		known = wanted
 		turn, ok, err := e.takeOver(ctx, id, wanted, subject)
 		if err != nil || ok {
 			return wanted, token(wanted, turn), err
 		}
 	}
-	fresh, err := e.createSession(ctx, id, subject)
+	fresh, err := e.createSession(ctx, id, subject, known)
 	return fresh, token(fresh, 0), err
-}
-
-// endUnknown ends a session that the connection has but does not know of, because whoever made it has died before it could
-// say so.
-func (e *Engine) endUnknown(ctx context.Context, id conn.ID, wanted string) error {
-	value, _, err := e.conns.get(ctx, connKey(id))
-	if err != nil || value == nil || string(value) == wanted {
-		return err
-	}
-	err = e.end(ctx, string(value), func(s *session) bool { return s.Conn == id.String() })
-	if errors.Is(err, rooms.ErrNoSession) {
-		return nil
-	}
-	return err
 }
 
 // validKey reports whether a session id that a client names may be one of ours: only those become keys.
@@ -173,16 +160,11 @@ func (e *Engine) keeps(ctx context.Context, id conn.ID, bound, wanted, subject s
 
 // takeOver gives a session to a connection, and reports whether it could: it must be there, and of the same subject.
 func (e *Engine) takeOver(ctx context.Context, to conn.ID, id, subject string) (turn uint64, ok bool, err error) {
-	if err := e.conns.set(ctx, connKey(to), []byte(id), 0); err != nil {
-		return 0, false, err
-	}
 	var before session
-	s, err := e.update(ctx, id, func(s *session) error {
+	may := func(s *session) bool { return !s.Ended && s.Subject == subject }
+	s, err := e.hand(ctx, to, id, may, func(s *session) error {
 		before = *s
-		switch {
-		case s.Ended || s.Subject != subject:
-			return rooms.ErrNoSession
-		case s.Connected && s.Conn == to.String():
+		if s.Connected && s.Conn == to.String() {
 			return errSame
 		}
 		s.Conn, s.Connected = to.String(), true
@@ -194,7 +176,7 @@ func (e *Engine) takeOver(ctx context.Context, to conn.ID, id, subject string) (
 		return nil
 	})
 	if errors.Is(err, rooms.ErrNoSession) {
-		return 0, false, nil // the new session takes the place in conns
+		return 0, false, nil // it gets a new one
 	}
 	if err != nil || before.Turn == s.Turn {
 		return s.turn(), err == nil, err
@@ -222,7 +204,7 @@ func (e *Engine) takeOver(ctx context.Context, to conn.ID, id, subject string) (
 	if old == to {
 		return s.Turn, true, nil
 	}
-	return s.Turn, true, e.conns.remove(ctx, connKey(old))
+	return s.Turn, true, e.dropConn(ctx, old, id)
 }
 
 func (s *session) turn() uint64 {
@@ -255,18 +237,21 @@ func (e *Engine) unbind(ctx context.Context, old conn.ID, bound string) {
 	}
 }
 
-// createSession makes a new session of a connection.
-func (e *Engine) createSession(ctx context.Context, to conn.ID, subject string) (string, error) {
+// createSession makes a new session of a connection. known is as in claimConn.
+func (e *Engine) createSession(ctx context.Context, to conn.ID, subject, known string) (string, error) {
 	id := rand.Text()
-	if err := e.conns.set(ctx, connKey(to), []byte(id), 0); err != nil {
+	if err := e.claimConn(ctx, to, id, known); err != nil {
 		return "", err
 	}
 	value, err := json.Marshal(&session{Subject: subject, Conn: to.String(), Connected: true})
 	if err != nil {
 		return "", err
 	}
-	// A conflict can only be with this call itself, when the first acknowledgement was lost: nobody else has the id.
-	if _, err := e.sessions.put(ctx, id, value, 0, 0); err != nil && err != errConflict {
+	err = e.sessions.create(ctx, id, value)
+	if err == errConflict { // closed: by the end of the connection, or by another Authenticate of it
+		err = errGone
+	}
+	if err != nil {
 		return "", err
 	}
 	over, err := e.sessions.over(ctx, e.cfg.Limits.Sessions)
@@ -277,7 +262,7 @@ func (e *Engine) createSession(ctx context.Context, to conn.ID, subject string) 
 		if err := e.sessions.remove(ctx, id); err != nil {
 			return "", err
 		}
-		return "", errors.Join(rooms.ErrFull, e.conns.remove(ctx, connKey(to)))
+		return "", errors.Join(rooms.ErrFull, e.dropConn(ctx, to, id))
 	}
 	return id, nil
 }
@@ -285,6 +270,11 @@ func (e *Engine) createSession(ctx context.Context, to conn.ID, subject string) 
 // end ends a session: it leaves its rooms and is forgotten. may says whether it is the one that is meant. Whoever comes
 // second does the same again, because the first may have died on the way. rooms.ErrNoSession: there is none to end.
 func (e *Engine) end(ctx context.Context, id string, may func(*session) bool) error {
+	return e.endBut(ctx, id, may, conn.ID{})
+}
+
+// endBut is end, but for what conns says of one connection: the caller sees to that.
+func (e *Engine) endBut(ctx context.Context, id string, may func(*session) bool, but conn.ID) error {
 	s, err := e.update(ctx, id, func(s *session) error {
 		switch {
 		case !may(s):
@@ -303,21 +293,12 @@ func (e *Engine) end(ctx context.Context, id string, may func(*session) bool) er
 			return err
 		}
 	}
-	if c, err := conn.ParseID(s.Conn); err == nil {
+	if c, err := conn.ParseID(s.Conn); err == nil && c != but {
 		if err := e.dropConn(ctx, c, id); err != nil {
 			return err
 		}
 	}
 	return e.sessions.remove(ctx, id)
-}
-
-// dropConn forgets that a connection had a session.
-func (e *Engine) dropConn(ctx context.Context, c conn.ID, id string) error {
-	value, _, err := e.conns.get(ctx, connKey(c))
-	if err != nil || string(value) != id {
-		return err // another session by now
-	}
-	return e.conns.remove(ctx, connKey(c))
 }
 
 // Holds reports whether a connection still has a session. One that was given up for lost, because nothing was heard of
@@ -327,21 +308,26 @@ func (e *Engine) Holds(ctx context.Context, c conn.ID, bound string) (bool, erro
 	if !validKey(id) || id == "" {
 		return false, nil
 	}
-	s, err := e.update(ctx, id, func(s *session) error {
-		switch {
-		case s.Ended || s.Conn != c.String():
-			return rooms.ErrNoSession
-		case s.Connected:
+	may := func(s *session) bool { return !s.Ended && s.Conn == c.String() }
+	s, _, err := e.readSession(ctx, id)
+	if err != nil || s == nil || !may(s) {
+		return false, err
+	}
+	if s.Connected {
+		return true, nil
+	}
+	_, err = e.hand(ctx, c, id, may, func(s *session) error {
+		if s.Connected {
 			return errSame
 		}
 		s.Connected = true
 		s.Epoch++
 		return nil
 	})
-	if errors.Is(err, rooms.ErrNoSession) {
+	if errors.Is(err, rooms.ErrNoSession) || errors.Is(err, errGone) {
 		return false, nil
 	}
-	return err == nil && s != nil, err
+	return err == nil, err
 }
 
 // handle is a rooms.Session.

@@ -76,7 +76,7 @@ func (e *Engine) publish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, e
 // api asks the JetStream API.
 func (e *Engine) api(ctx context.Context, what, question string, answer any, failed *apiError) error {
 	return again(ctx, func(ctx context.Context) error {
-		m, err := e.nc.RequestWithContext(ctx, "$JS.API."+what, []byte(question))
+		m, err := e.ask(ctx, "$JS.API."+what, []byte(question))
 		if err != nil {
 			return err
 		}

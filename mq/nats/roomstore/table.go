@@ -42,14 +42,43 @@ func (t *table) subject(key string) string { return "$KV." + t.bucket + "." + ke
 
 // get returns the value of a key and its revision; nil and 0 when there is none.
 func (t *table) get(ctx context.Context, key string) ([]byte, uint64, error) {
+	value, rev, _, err := t.look(ctx, key)
+	return value, rev, err
+}
+
+// look is get, and says whether the key was closed.
+func (t *table) look(ctx context.Context, key string) (value []byte, rev uint64, closed bool, err error) {
 	m, err := t.e.getMsg(ctx, t.stream, `{"last_by_subj":`+quote(t.subject(key))+`}`)
 	if err != nil || m == nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
 	if h := m.header; h != nil && (h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != "") {
-		return nil, m.seq, nil // deleted by hand, or its time was up: the next put needs the revision
+		// Closed, deleted by hand, or its time was up: the next put needs the revision.
+		return nil, m.seq, h.Get("KV-Operation") == "PURGE" && h.Get("Nats-TTL") != "", nil
 	}
-	return m.data, m.seq, nil
+	return m.data, m.seq, false, nil
+}
+
+// close deletes a key if its revision is rev (0: if there is none) and keeps its place for some time: until then nobody who
+// expects no key there, or one at an earlier revision, can make it. To others the key is a deleted one. The server takes
+// the mark away when its time is up, and leaves no other behind.
+func (t *table) close(ctx context.Context, key string, rev uint64, life time.Duration) error {
+	m := nats.NewMsg(t.subject(key))
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, fmt.Sprint(rev))
+	m.Header.Set("KV-Operation", "PURGE")
+	_, err := t.write(ctx, m, life)
+	return err
+}
+
+// create writes a key that nobody else knows yet. That it is sent again because its acknowledgement was lost makes no
+// second one, even if the first has been deleted by then. errConflict: the key was closed.
+func (t *table) create(ctx context.Context, key string, value []byte) error {
+	m := nats.NewMsg(t.subject(key))
+	m.Data = value
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+	m.Header.Set(jetstream.MsgIDHeader, key)
+	_, err := t.write(ctx, m, 0)
+	return err
 }
 
 // put writes a key if its revision is rev (0: if there is none) and returns the new one. ttl 0: for ever. After an error
@@ -83,6 +112,40 @@ func (t *table) write(ctx context.Context, m *nats.Msg, ttl time.Duration) (uint
 // remove deletes a key.
 func (t *table) remove(ctx context.Context, key string) error {
 	return t.e.purge(ctx, t.stream, t.subject(key), 0)
+}
+
+// removeAt deletes a key unless it has been written since its revision was rev.
+func (t *table) removeAt(ctx context.Context, key string, rev uint64) error {
+	return t.e.purge(ctx, t.stream, t.subject(key), rev+1)
+}
+
+// live returns the keys below a prefix that ends with a dot, without it, and without those that are closed or deleted: of
+// these there may be many more.
+func (t *table) live(ctx context.Context, prefix string) ([]string, error) {
+	c, err := t.e.js.CreateConsumer(ctx, t.stream, jetstream.ConsumerConfig{FilterSubject: t.subject(prefix + ">"),
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
+		MemoryStorage: true, InactiveThreshold: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = t.e.js.DeleteConsumer(ctx, t.stream, c.CachedInfo().Name) }() // goes by itself after a while
+	var out []string
+	for {
+		batch, err := c.FetchNoWait(readBatch)
+		if err != nil {
+			return nil, err
+		}
+		n := 0
+		for m := range batch.Messages() {
+			n++
+			if h := m.Headers(); h.Get("KV-Operation") == "" && h.Get("Nats-Marker-Reason") == "" {
+				out = append(out, strings.TrimPrefix(m.Subject(), t.subject(prefix)))
+			}
+		}
+		if err := batch.Error(); err != nil || n == 0 {
+			return out, err
+		}
+	}
 }
 
 // keys returns the keys below a prefix that ends with a dot, or all; without it.
