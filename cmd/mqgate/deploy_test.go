@@ -53,8 +53,13 @@ func TestDeployments(t *testing.T) {
 		t.Fatalf("%d command lines: %q", len(lines), lines)
 	}
 	secrets := t.TempDir()
-	for _, name := range []string{"jwt-secret", "nats.creds", "admin-token"} {
-		if err := os.WriteFile(filepath.Join(secrets, name), []byte(strings.Repeat("s", 32)), 0o600); err != nil {
+	some := []byte(strings.Repeat("s", 32))
+	creds, err := os.ReadFile(newAuthority(t).creds("nats.creds", nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"jwt-secret": some, "nats.creds": creds, "admin-token": some} {
+		if err := os.WriteFile(filepath.Join(secrets, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -76,6 +76,10 @@ const (
 	// storeTimeout is how long an acknowledgement of JetStream is waited for.
 	storeTimeout = 5 * time.Second
 
+	// lateBy is by how much a request may be above its deadline when a worker comes to it, and still be handled: the clocks of gateway
+	// and worker need not agree, but what has been lying about in NATS for longer was answered long ago with mq.Error "timeout".
+	lateBy = 30 * time.Second
+
 	// takeWait is how long an end that a worker has taken is left to it before another one gets it.
 	takeWait = 30 * time.Second
 

@@ -423,6 +423,7 @@ func TestNextAfterTimeout(t *testing.T) {
 		f.until = 0 // an hour later
 		shard.mu.Unlock()
 	}
+	eventually(t, "the next one goes out", func() bool { return len(got) == 1 })
 	m := <-got
 	if string(first.Data) != "1" || string(m.Data) != "2" {
 		t.Fatalf("worker got %q, %q", first.Data, m.Data)

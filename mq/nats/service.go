@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	natsio "github.com/nats-io/nats.go"
 
@@ -173,6 +175,7 @@ var (
 	errWorkerBusy = errors.New("too many requests wait for this worker")
 	errWorkerType = errors.New("subject is not that of a request")
 	errPanicked   = errors.New("the worker panicked")
+	errTooLate    = errors.New("the request came long after its deadline")
 )
 
 // take takes a request in, on the goroutine of its subscription: it only queues, so that the subscription never falls
@@ -222,11 +225,22 @@ func (s *Service) process(q *served) {
 			q.fail(errPanicked)
 		}
 	}()
+	if tooLate(header(q.msg, subjects.HeaderDeadline), time.Now()) {
+		q.fail(errTooLate)
+		return
+	}
 	q.processing = true
 	r := mq.NewRequest(q)
 	r.Conn, r.SessionID, r.Bound, r.Type, r.Payload = q.conn, header(q.msg, subjects.HeaderClientSession), header(q.msg, subjects.HeaderSession),
 		q.typ, q.msg.Data
 	s.cfg.Worker.Process(r)
+}
+
+// tooLate says whether nobody waits for the answer to a request any more, by its deadline [ms since 1970, as text]. Without one, as
+// something else than a gateway may send it, it is never too late.
+func tooLate(deadline string, now time.Time) bool {
+	ms, err := strconv.ParseInt(deadline, 10, 64)
+	return err == nil && now.Sub(time.UnixMilli(ms)) > lateBy
 }
 
 func (s *Service) panicked(p any, where string) {

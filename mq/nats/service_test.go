@@ -278,8 +278,36 @@ func TestServiceStrangers(t *testing.T) {
 	if err != nil || m.Header.Get("Mqgate-Error") == "" {
 		t.Errorf("%v %+v", err, m)
 	}
+	for _, text := range []string{"", "soon", "9223372036854775807", fmt.Sprint(time.Now().UnixMilli())} {
+		m, err = nc.RequestMsg(&natsio.Msg{Subject: "mqgate.req.x", Header: natsio.Header{"Mqgate-Deadline": {text}}}, deadline)
+		if err != nil || string(m.Data) != "true false 0" {
+			t.Errorf("deadline %q: %v %+v", text, err, m)
+		}
+	}
+	m, err = nc.RequestMsg(&natsio.Msg{Subject: "mqgate.req.x", Header: natsio.Header{"Mqgate-Deadline": {"1000"}}}, deadline)
+	if err != nil || !strings.Contains(m.Header.Get("Mqgate-Error"), "deadline") {
+		t.Errorf("a request of 1970: %v %+v", err, m)
+	}
 	if err := nc.Publish("mqgate.req.x", nil); err != nil { // nobody wants the answer
 		t.Error(err)
+	}
+}
+
+func TestTooLate(t *testing.T) {
+	at := time.UnixMilli(1_800_000_000_000)
+	for _, test := range []struct {
+		text string
+		now  time.Time
+		late bool
+	}{
+		{"1800000000000", at.Add(-time.Hour), false}, {"1800000000000", at, false}, {"1800000000000", at.Add(30 * time.Second), false},
+		{"1800000000000", at.Add(30*time.Second + time.Millisecond), true}, {"1800000000000", at.Add(24 * time.Hour), true},
+		{"", at, false}, {"x", at, false}, {"99999999999999999999", at, false}, {"-1", at, true},
+		{"9223372036854775807", at, false}, {"-9223372036854775808", at, true},
+	} {
+		if got := tooLate(test.text, test.now); got != test.late {
+			t.Errorf("%q at %v: %v, expected %v", test.text, test.now, got, test.late)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package scaling
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,11 +21,13 @@ type size struct {
 	duration          time.Duration // measured, of every run
 }
 
+var members = flag.Int("scaling.members", 2000, "members of the room, to which a broadcast goes; filling it takes the square of that")
+
 // BenchmarkScaling runs every setup once a round, and reports medians: -benchtime 3x.
 func BenchmarkScaling(b *testing.B) {
 	binaries, t := build(b), newTable()
 	for b.Loop() {
-		round(b, binaries, size{connections: 500, rate: 3000, members: 2000, followed: 10_000, duration: 8 * time.Second}, t)
+		round(b, binaries, size{connections: 500, rate: 3000, members: *members, followed: 10_000, duration: 8 * time.Second}, t)
 	}
 	b.ReportMetric(0, "ns/op") // means nothing
 	for _, name := range t.names {
