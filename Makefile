@@ -71,8 +71,8 @@ fuzz: ## every fuzz target on INPUTS (100000) inputs, slow targets on a twentiet
 	done
 
 .PHONY: gobench
-gobench: ## Go benchmarks of all packages
-	$(GO) test -run='^$$' -bench=. -benchmem $(PACKAGES)
+gobench: ## Go benchmarks of all packages, but for that of make scaling
+	$(GO) test -run='^$$' -bench=. -skip='^BenchmarkScaling$$' -benchmem $(PACKAGES)
 
 # The servers of the comparison: bench/peers says what each is. The first one is what ratios are to.
 PEER_NODE  := bench/peers/node

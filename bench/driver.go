@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"math"
+
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/frame"
@@ -213,14 +215,10 @@ func (d *driver) tick() {
 	}
 }
 
-// closeSome begins to close the next clients, and sees to it that it is called again while there are more. When the loop is behind its
-// time, it is one client only: the others have pings to answer, and a million that wait for their turn would be given up by the server.
+// closeSome begins to close the next clients, and sees to it that it is called again while there are more.
 func (d *driver) closeSome() {
 	now := d.loop.Clock()
-	budget := d.maxOpening
-	if now-d.closeDue > closeLate {
-		budget = 1
-	}
+	budget := closeBudget(now-d.closeDue, d.maxOpening, d.loops)
 	for ; d.cursor < len(d.clients) && d.pending < d.maxOpening && budget > 0; d.cursor++ {
 		cl := &d.clients[d.cursor]
 		if cl.state != clientOpen {
@@ -238,6 +236,17 @@ func (d *driver) closeSome() {
 		d.closeDue = now + dialTick
 		d.timers.Set(0, d.loop.Now()+dialTick)
 	}
+}
+
+// closeBudget returns how many clients a loop, of so many, closes when it comes to that late [ns]: as many as may be on their way, unless
+// it is behind its time. Then it is only as many as keep the time that run.close has: the others have pings to answer meanwhile, and of a
+// million that are closed as fast as can be the server would give up those that wait.
+func closeBudget(late int64, most, loops int) int {
+	if late <= closeLate {
+		return most
+	}
+	share := float64(late+dialTick) / 1e9 * closePace / float64(loops)
+	return int(min(float64(most), math.Ceil(share)))
 }
 
 // onOpen: a client is open.

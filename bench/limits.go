@@ -94,7 +94,7 @@ const (
 
 	// closeGrace and closePace bound the time for closing n connections: closeGrace, plus n at closePace.
 	closeGrace = 30 * time.Second
-	closePace  = 2000 // [per second]
+	closePace  = 1000 // [per second]
 
 	// settleStep, settleSame and settleLimit: the server's memory has settled when it has not changed by more than
 	// settleBytes over settleSame readings, settleStep apart; settleLimit ends the waiting.

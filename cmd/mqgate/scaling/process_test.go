@@ -109,6 +109,8 @@ func start(b testing.TB, env []string, name string, args ...string) *process {
 func (p *process) stop(b testing.TB) {
 	p.once.Do(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		stuck := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
+		defer stuck.Stop()
 		if err := p.cmd.Wait(); err != nil {
 			b.Errorf("%s: %v", strings.Join(p.cmd.Args, " "), err)
 		}

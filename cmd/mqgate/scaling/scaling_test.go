@@ -25,24 +25,39 @@ var members = flag.Int("scaling.members", 2000, "members of the room, to which a
 
 // BenchmarkScaling runs every setup once a round, and reports medians: -benchtime 3x.
 func BenchmarkScaling(b *testing.B) {
-	binaries, t := build(b), newTable()
-	for b.Loop() {
-		round(b, binaries, size{connections: 500, rate: 3000, members: *members, followed: 10_000, duration: 8 * time.Second}, t)
-	}
-	b.ReportMetric(0, "ns/op") // means nothing
-	for _, name := range t.names {
-		values := slices.Sorted(slices.Values(t.values[name]))
-		b.ReportMetric(values[len(values)/2], name)
-		b.Logf("%-28s %10.2f   (%.2f .. %.2f)", name, values[len(values)/2], values[0], values[len(values)-1])
+	binaries := build(b)
+	s := size{connections: 500, rate: 3000, members: *members, followed: 10_000, duration: 5 * time.Second}
+	for _, part := range measurements {
+		b.Run(part.name, func(b *testing.B) {
+			t := newTable()
+			for b.Loop() {
+				part.measure(&setup{b: b, binaries: binaries}, s, t)
+			}
+			b.ReportMetric(0, "ns/op") // means nothing
+			for _, name := range t.names {
+				values := slices.Sorted(slices.Values(t.values[name]))
+				b.ReportMetric(values[len(values)/2], name)
+				b.Logf("%-28s %10.2f   (%.2f .. %.2f)", name, values[len(values)/2], values[0], values[len(values)-1])
+			}
+		})
 	}
 }
+
+var measurements = []struct {
+	name    string
+	measure func(*setup, size, *table)
+}{{"requests", requests}, {"link", link}, {"broadcasts", broadcasts}, {"rooms", rooms}}
 
 // The benchmark runs small, so that it does not rot. What it measures then says nothing.
 func TestScaling(t *testing.T) {
 	got := newTable()
-	round(t, build(t), size{connections: 20, rate: 200, members: 20, followed: 50, duration: 200 * time.Millisecond}, got)
-	for _, name := range []string{"built-in/us", "nats/us", "rooms/us", "link/rate", "built-in/delivery-us", "one/delivery-us", "two/delivery-us"} {
-		if values := got.values[name]; len(values) != 1 || values[0] <= 0 {
+	binaries := build(t)
+	for _, part := range measurements {
+		part.measure(&setup{b: t, binaries: binaries}, size{connections: 20, rate: 200, members: 20, followed: 50, duration: 200 * time.Millisecond}, got)
+	}
+	for _, name := range []string{"built-in/us", "nats/us", "rooms/us", "link/rate", "links-2/rate", "built-in/delivery-us", "one/delivery-us", "two/delivery-us",
+		"room/gateway-B", "room/nats-B", "room/worker-B"} {
+		if values := got.values[name]; len(values) != 1 || strings.HasSuffix(name, "rate") && values[0] <= 0 { // of so little, processor times may be 0
 			t.Errorf("%s is %v, of %v", name, values, got.values)
 		}
 	}
@@ -55,12 +70,6 @@ func build(b testing.TB) string {
 		b.Fatalf("%v\n%s", err, out)
 	}
 	return folder
-}
-
-func round(b testing.TB, binaries string, s size, t *table) {
-	for _, measure := range []func(*setup, size, *table){requests, link, broadcasts, rooms} {
-		measure(&setup{b: b, binaries: binaries}, s, t)
-	}
 }
 
 // A table collects figures by name, in the order in which they came first.
@@ -128,7 +137,6 @@ type load struct {
 	} `json:"latency_ms"`
 	Server struct {
 		CPUMicrosPerMessage float64 `json:"cpu_us_per_message"` // of all gateways
-		RSSAnonBytes        float64 `json:"rss_anon_bytes"`
 	} `json:"server"`
 }
 
@@ -159,25 +167,39 @@ func (z size) load(connections int) []string {
 }
 
 // requests measures the processor time of one request, process by process. All answer the same request for a room that there
-// is not: the worker in the gateway; a worker over NATS that knows the answer; the rooms worker, which looks it up.
+// is not: the worker in the gateway; a worker over NATS that knows the answer; the rooms worker, which looks it up. Each runs twice, the
+// second time at a tenth of the rate: the difference has nothing of opening, authentication and closing in it.
 func requests(s *setup, z size, t *table) {
 	measure := func(name string, parts map[string]*process, gateway *process) {
-		before := map[string]float64{}
-		for part, p := range parts {
-			before[part] = p.cpu(s.b)
+		var messages [2]float64
+		used := map[string]*[2]float64{}
+		for i, rate := range []int{z.rate, z.rate / 10} {
+			before := map[string]float64{}
+			for part, p := range parts {
+				before[part] = p.cpu(s.b)
+			}
+			l := s.bench([]*process{gateway}, append(z.load(z.connections), "--rate", fmt.Sprint(rate), "request")...)
+			messages[i] = l.MessagesSent
+			if i == 0 {
+				t.add(name+"/p50-ms", l.Latency.P50)
+			}
+			for part, p := range parts {
+				if used[part] == nil {
+					used[part] = new([2]float64)
+				}
+				used[part][i] = p.cpu(s.b) - before[part]
+			}
 		}
-		l := s.bench([]*process{gateway}, append(z.load(z.connections), "--rate", fmt.Sprint(z.rate), "request")...)
 		sum := 0.0
 		for _, part := range []string{"gateway", "nats", "worker"} {
-			if p, ok := parts[part]; ok {
-				each := (p.cpu(s.b) - before[part]) * 1e6 / l.MessagesSent
+			if u, ok := used[part]; ok {
+				each := (u[0] - u[1]) * 1e6 / (messages[0] - messages[1])
 				t.add(name+"/"+part+"-us", each)
 				sum += each
 			}
 		}
 		t.add(name+"/us", sum)
 		t.add(name+"/requests-per-cpu-s", 1e6/max(sum, 1e-3))
-		t.add(name+"/p50-ms", l.Latency.P50)
 		s.stop()
 	}
 	g := s.gateway()
@@ -231,38 +253,70 @@ func broadcasts(s *setup, z size, t *table) {
 }
 
 // rooms measures the memory of a room that one client of the gateway follows: that with such a room for each connection, less
-// that with as many connections and no rooms. Of the gateway it is read with all connections open, of the others it is the highest.
+// that with as many connections that have a session and no room. It is the lowest while messages go, but for the end of that time:
+// garbage has been collected then, and nobody has left yet.
 func rooms(s *setup, z size, t *table) {
-	anonymous := map[string]float64{}
-	for _, kind := range []string{"idle", "followed"} {
+	var memory [2][3]float64
+	for i, scenario := range []string{"request", "broadcast"} {
 		n, url := s.nats()
-		w := s.worker(url)
-		g := s.joined(url)
-		args := append(z.load(z.followed), "--rate", "100", "request")
-		if kind == "followed" {
-			args = []string{"--rooms", fmt.Sprint(z.followed), "--members", "1", "--rate", "100", "--duration", z.duration.String(), "broadcast"}
+		parts := [3]*process{0: n, 1: s.worker(url), 2: s.joined(url)}
+		args := []string{scenario, "--rate", "100", "--duration", (3 * z.duration).String()}
+		if scenario == "request" {
+			args = append(args, "--connections", fmt.Sprint(z.followed))
+		} else {
+			args = append(args, "--rooms", fmt.Sprint(z.followed), "--members", "1")
 		}
-		over, highest := make(chan struct{}), make(chan [2]float64)
-		go func() {
-			again := time.NewTicker(100 * time.Millisecond)
-			defer again.Stop()
-			for high := [2]float64{}; ; {
-				high = [2]float64{max(high[0], n.anonymous(s.b)), max(high[1], w.anonymous(s.b))}
-				select {
-				case <-again.C:
-				case <-over:
-					highest <- high
-					return
-				}
-			}
-		}()
-		l := s.bench([]*process{g}, args...)
-		close(over)
-		high := <-highest
-		anonymous[kind+"gateway"], anonymous[kind+"nats"], anonymous[kind+"worker"] = l.Server.RSSAnonBytes, high[0], high[1]
+		memory[i] = s.lowest(parts, 3*z.duration, func() { s.bench(parts[2:], args...) })
 		s.stop()
 	}
-	for _, part := range []string{"gateway", "nats", "worker"} {
-		t.add("room/"+part+"-B", (anonymous["followed"+part]-anonymous["idle"+part])/float64(z.followed))
+	for i, part := range []string{"nats", "worker", "gateway"} {
+		t.add("room/"+part+"-B", (memory[1][i]-memory[0][i])/float64(z.followed))
 	}
+}
+
+// lowest returns the least resident anonymous memory of each process [bytes] in the time that ends with run, for as long as said, without
+// the last quarter.
+func (s *setup) lowest(parts [3]*process, last time.Duration, run func()) (least [3]float64) {
+	type reading struct {
+		at    time.Time
+		bytes [3]float64
+	}
+	var readings []reading
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		again := time.NewTicker(last / 100)
+		defer again.Stop()
+		for {
+			r := reading{at: time.Now()}
+			for i, p := range parts {
+				r.bytes[i] = p.anonymous(s.b)
+			}
+			readings = append(readings, r)
+			select {
+			case <-again.C:
+			case <-over:
+				return
+			}
+		}
+	}()
+	func() {
+		defer func() { // also when run ends the benchmark
+			close(over)
+			<-gone
+		}()
+		run()
+	}()
+	end := readings[len(readings)-1].at
+	for _, r := range readings {
+		if left := end.Sub(r.at); left > last || left < last/4 && least[0] != 0 {
+			continue
+		}
+		for i, bytes := range r.bytes {
+			if least[i] == 0 || bytes < least[i] {
+				least[i] = bytes
+			}
+		}
+	}
+	return least
 }
