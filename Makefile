@@ -130,7 +130,7 @@ million: build bin/accept ## CONNECTIONS (1000000) on one mqgate, and on a bare 
 		--rounds 1 --json bin/million.json --markdown docs/benchmarks.md#million $(call ACCEPT_FLAGS,$(LOOPS))
 
 .PHONY: scaling
-scaling: ## what NATS between gateways and workers costs, beside one process: docs/scaling.md; some ten minutes
+scaling: ## what NATS between gateways and workers costs, beside one process: docs/scaling.md; a quarter of an hour
 	$(GO) test ./cmd/mqgate/scaling -run='^$$' -bench=Scaling -benchtime=3x -timeout=1h -v
 
 # Least of COUNT runs of each; docs/frames.md says how to read it.

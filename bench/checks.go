@@ -31,7 +31,7 @@ type churnResult struct {
 	before, after reading // when nothing had begun, and when all was over
 	warm          reading // after the warm-up, when its connections were gone
 	servers       int     // how many there are: the readings are the sum of all
-	maxGrowth     int64   // that memory may have grown since then [bytes], of all of them
+	maxGrowth     int64   // that the sum of their memory may have grown since then [bytes]: --max-growth times servers
 	refusals      Refusals
 }
 
@@ -84,6 +84,7 @@ func (r *churnResult) checks() []Check {
 		}
 	}
 	equal("accepts_total grew by the connections made", float64(n.connected), grew("mqgate_accepts_total"))
+	list = append(list, Check{"connections upgraded", "at least 1", count(r.upgrades()), r.upgrades() >= 1}) // else the rest says nothing
 	equal("connections_total grew by the upgrades", r.upgrades(), grew("mqgate_connections_total"))
 	equal("disconnects_total grew by the upgrades", r.upgrades(), grew0("mqgate_disconnects_total"))
 	list = append(list, r.causes())

@@ -90,6 +90,7 @@ func (n *churnCount) add(o *churnCount) {
 	n.silentRequest += o.silentRequest
 	n.wrong += o.wrong
 	for k, s := range o.sides {
+		n.sides[k].dialled += s.dialled
 		n.sides[k].upgraded += s.upgraded
 		n.sides[k].failed += s.failed
 		n.sides[k].lost += s.lost
@@ -156,6 +157,7 @@ func (c *churner) dialSome() {
 		}
 		number := c.n.dialled*uint64(c.loops) + uint64(c.index)
 		c.n.dialled++
+		c.n.sides[c.places.of(number)].dialled++
 		to, source := c.places.dial(number)
 		slot, errno := c.loop.Dial(to.addr, source)
 		if errno != 0 {

@@ -1,14 +1,17 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mqgate/mqgate/conn"
 	"github.com/mqgate/mqgate/conn/clientaddr"
+	"github.com/mqgate/mqgate/conn/handshake"
 )
 
 // Limits of the server refuse many of a churn's upgrades (L2.6). That is a failure, unless the churn is told of them: then
@@ -67,6 +70,32 @@ func TestChurnRefused(t *testing.T) {
 				t.Errorf("%v: %s", err, text.String())
 			}
 		})
+	}
+}
+
+// A server that is full all the time refuses every upgrade. It may, but a churn that nobody got into has shown nothing.
+func TestChurnRefusedAll(t *testing.T) {
+	s := &echoServer{short: true, limits: &conn.Limits{Soft: 1, Hard: 1}}
+	s.serve(t)
+	only, err := net.Dial("tcp", s.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer only.Close()
+	if err := only.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := only.Write(handshake.AppendRequest(nil, s.addr.String(), "/echo", [16]byte{}, "", "", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(only).ReadString('\n'); err != nil || !strings.Contains(line, " 101 ") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	o := s.churnOptions(t, nil)
+	o.Total, o.Seed, o.Refusals = 200, churnSeed(200, 200), RefusalsAny
+	p := mustRun(t, t.Context(), o)
+	if got := violated(p); p.OK || len(got) != 1 || got[0] != "connections upgraded: 0, expected at least 1" || p.Failed > 0 || p.Churn.Refused == 0 || p.Messages > 0 {
+		t.Errorf("ok %v, violated %q, %d failed, %d refused, %d messages", p.OK, got, p.Failed, p.Churn.Refused, p.Messages)
 	}
 }
 

@@ -31,17 +31,13 @@ func (r *run) reportURLs(p *Report, t *tally) {
 	if r.places.count() < 2 {
 		return
 	}
-	made := uint64(r.o.Connections)
-	if r.churn != nil {
-		made = r.churn.result.n.dialled
-	}
-	dealt := r.places.dealt(made)
+	dealt := r.places.dealt(uint64(r.o.Connections))
 	opened := map[int]uint64{} // by process: one may be at several places
 	for k, to := range r.places.list {
 		u := URLReport{URL: to.target.URL, Connections: dealt[k], LostByCode: map[string]uint64{}}
 		if r.churn != nil {
 			s := r.churn.result.n.sides[k]
-			u.Opened, u.Failed, u.LostConnections = s.upgraded, s.failed, s.lost
+			u.Connections, u.Opened, u.Failed, u.LostConnections = s.dialled, s.upgraded, s.failed, s.lost
 		} else {
 			s := &t.sides[k]
 			u.Opened, u.Failed, u.LostConnections = s.opened, s.failed, sum(s.lost)

@@ -33,7 +33,7 @@ func (t *tally) lose(place, n int) {
 }
 
 // churnSide counts the connections to one server.
-type churnSide struct{ upgraded, failed, lost uint64 }
+type churnSide struct{ dialled, upgraded, failed, lost uint64 }
 
 // failed counts a connection that could not be opened.
 func (c *churner) failed(number uint64, text string) {

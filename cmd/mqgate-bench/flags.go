@@ -203,10 +203,10 @@ var flags = []flag{
 	duration("settle", groupChurn, "12s", bench.MinSettle, bench.MaxSettle, func(c *command) *time.Duration { return &c.options.Settle },
 		"What the server is given to return memory after the warm-up. At the end it has up to five times as long.").only("churn"),
 	size("max-growth", groupChurn, "8MiB", bench.MinGrowth, bench.MaxGrowth, false, func(c *command) *int { return &c.options.MaxGrowth },
-		"By how much the server's heap and RssAnon may have grown from the warm-up to the end.").only("churn"),
+		"By how much the server's heap and RssAnon may have grown from the warm-up to the end; of several servers the sums, by so many times that.").only("churn"),
 	flag{name: "refusals", group: groupChurn, placeholder: "WHICH", def: "none", ranges: "none, address or any",
 		doc: "Upgrades refused with 503 that are no failures but limits of the server at work, if it has counted exactly as many. address: " +
-			"--max-connections-per-ip and --handshake-rate-per-ip; any: also --max-connections, with --limit-closes-per-second 0.",
+			"--max-connections-per-ip and --handshake-rate-per-ip; any: every 503, also of --memory-limit, and of --max-connections with --limit-closes-per-second 0.",
 		set: choice([]string{"none", "address", "any"}, func(c *command, i int) { c.options.Refusals = bench.Refusals(i) })}.only("churn"),
 
 	{name: "expect", group: groupReport, placeholder: "EXPR", list: true,

@@ -21,12 +21,13 @@ type chaos struct {
 	timeout  time.Duration
 	grace    time.Duration
 
-	quiet   chan struct{} // closed: residents say nothing more
-	leave   chan struct{} // closed: residents go for good
-	noVisit chan struct{} // closed: no more visitors
-	running sync.WaitGroup
+	quiet   chan struct{}    // closed: residents say nothing more
+	leave   chan struct{}    // closed: residents go for good
+	noVisit chan struct{}    // closed: no more visitors
+	running sync.WaitGroup   // all but the visitors
 	faults  *journal[string] // what can be judged at once
 
+	visitors  sync.WaitGroup
 	residents []*chaosResident
 	okays     []atomic.Int64 // per gateway: messages that were answered with ok
 
@@ -60,7 +61,9 @@ type chaosConn struct {
 	asked   []*asked // the request with id "Cn" is the one with index n
 	open    int      // requests that were not answered
 
+	fresh      bool // did not come back with a session
 	joined     bool
+	since      uint64            // timestamp of its own join, of which the answer told members; 0: not known, as it came back
 	members    map[string]uint64 // in the answer to JoinRoom: session -> last update
 	events     []roomNews
 	subscribed bool
@@ -231,6 +234,9 @@ func (c *chaosConn) takeJoin(a *asked) string {
 	for _, m := range in.Members {
 		c.members[m.SessionID] = m.LastUpdate
 	}
+	if c.fresh && a.status == wire.StatusOK {
+		c.since = c.members[c.session]
+	}
 	return ""
 }
 
@@ -333,6 +339,13 @@ func (c *chaosConn) state() (open int, ended bool) {
 	return c.open, !c.ended.IsZero()
 }
 
+// closeCode returns the code of the server's Close frame; 0: none came.
+func (c *chaosConn) closeCode() uint16 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.code
+}
+
 // enter authenticates, with a session from before if there is one, joins the room and subscribes to its conversation.
 func (c *chaosConn) enter(session string) bool {
 	auth := wire.Authenticate{ClientVersion: "1", DeviceID: c.who, Platform: "go", PlatformVersion: "1", AuthenticationToken: "any", SessionID: session}
@@ -346,7 +359,7 @@ func (c *chaosConn) enter(session string) bool {
 		return false
 	}
 	c.mu.Lock()
-	c.session = in.SessionID
+	c.session, c.fresh = in.SessionID, session == ""
 	c.mu.Unlock()
 	if c.room < 0 {
 		return true
@@ -399,22 +412,24 @@ func (x *chaos) live(r *chaosResident) {
 	again := time.NewTicker(100 * time.Millisecond) // between two attempts to come back
 	defer again.Stop()
 	var lost time.Time
+	gone := false // told that its session has ended
 	for at := r.gateway; !closed(x.leave); {
 		c, err := x.dial(r.name, at, r.room)
 		if err == nil && c.enter(r.session) {
-			if r.session != "" && c.session != r.session && time.Since(lost) < x.grace {
+			if r.session != "" && c.session != r.session && !gone && time.Since(lost) < x.grace {
 				x.fault("%v: session %s was lost after %v, within the grace", c, r.session, time.Since(lost))
 			}
 			r.session = c.session
 			r.conn.Store(c)
 			x.stay(r, c)
 			r.conn.Store(nil)
-			lost = time.Now()
+			lost, gone = time.Now(), c.closeCode() == codeSessionGone
 			if !r.stays {
 				return
 			}
 		} else if err == nil {
 			c.drop("could not enter")
+			gone = gone || c.closeCode() == codeSessionGone
 		}
 		at = (at + 1) % len(x.gateways)
 		select {

@@ -21,11 +21,19 @@ func (j *judge) fault(format string, args ...any) {
 	j.faults = append(j.faults, fmt.Sprintf(format, args...))
 }
 
+// chaosFailedPart and chaosSilence bound, loosely, what the blows may cost: one of so many requests may fail, and for so long
+// at a time may nobody be told that a message is stored.
+const (
+	chaosFailedPart = 4
+	chaosSilence    = 40 * time.Second
+)
+
 // dueSlack is how much later than the request timeout an answer may be for reasons of the machine.
 const dueSlack = 10 * time.Second
 
 // requests: each request on a connection that lived until its answer was due was answered; none twice (that is a fault
-// at once, of chaosConn.take). The status is "ok", unless the connection was told to begin anew.
+// at once, of chaosConn.take). The status is "ok", unless the connection was told to begin anew. Most are answered with a
+// status at all: mq.Error is for what was on its way at a blow.
 func (j *judge) requests() (ok, failed int) {
 	for _, c := range j.x.conns {
 		for _, a := range c.asked {
@@ -44,6 +52,9 @@ func (j *judge) requests() (ok, failed int) {
 					stamp(a.at), a.status, stamp(a.answered), codeSessionGone, c.end)
 			}
 		}
+	}
+	if chaosFailedPart*failed > ok+failed {
+		j.fault("%d requests of %d failed, at most a %dth may", failed, ok+failed, chaosFailedPart)
 	}
 	return ok, failed
 }
@@ -181,8 +192,14 @@ func (j *judge) follow(c *chaosConn, all map[uint64]roomNews, order []uint64, li
 			j.fault("%v: heard %v twice or late, after timestamp %d", c, n, last)
 			continue
 		}
-		if k, _ := slices.BinarySearch(order, last+1); i > 0 && order[k] != n.stamp {
-			j.fault("%v: did not hear %v before %v", c, all[order[k]], n)
+		after := last
+		if i == 0 {
+			after = c.since
+		}
+		if after > 0 && n.stamp > after { // else it is of the record with its own join, or where it begins is not known
+			if k, _ := slices.BinarySearch(order, after+1); order[k] != n.stamp {
+				j.fault("%v: did not hear %v before %v", c, all[order[k]], n)
+			}
 		}
 		last = n.stamp
 		known, in := there[n.session]
@@ -203,7 +220,7 @@ func (j *judge) follow(c *chaosConn, all map[uint64]roomNews, order []uint64, li
 	if !c.ended.IsZero() {
 		return
 	}
-	if len(order) > 0 && len(c.events) > 0 && last != order[len(order)-1] {
+	if last = max(last, c.since); last > 0 && len(order) > 0 && last < order[len(order)-1] {
 		j.fault("%v: did not hear %v at the end", c, all[order[len(order)-1]])
 	}
 	for session := range there {
@@ -260,6 +277,9 @@ func (j *judge) silence() (longest time.Duration, since time.Time) {
 		if d := told[i].Sub(told[i-1]); d > longest {
 			longest, since = d, told[i-1]
 		}
+	}
+	if longest > chaosSilence {
+		j.fault("nobody was told that a message is stored for %v from %s on, at most %v are allowed", longest, stamp(since), chaosSilence)
 	}
 	return longest, since
 }

@@ -22,13 +22,13 @@ func chaosRecord() (j *judge, a, b, c *chaosConn, living []map[string]string) {
 	history := []wire.ChatMessage{{MessageID: "1", Message: "A/1"}, {MessageID: "2", Message: "C/1"}, {MessageID: "3", Message: "A/2"}, {MessageID: "4", Message: "B/1"}}
 	join := roomNews{12, wire.MemberJoined, "SC", "C"}
 	left := roomNews{13, wire.MemberLeft, "SC", "C"}
-	a = &chaosConn{x: x, who: "A", session: "SA", opened: begun, joined: true, members: map[string]uint64{"SA": 10},
+	a = &chaosConn{x: x, who: "A", session: "SA", opened: begun, joined: true, since: 10, members: map[string]uint64{"SA": 10},
 		events: []roomNews{{10, wire.MemberJoined, "SA", "A"}, {11, wire.MemberJoined, "SB", "B"}, join, left}, subscribed: true,
 		heard: slices.Clone(history), asked: []*asked{say("A/1", wire.StatusOK, ""), say("A/2", wire.StatusOK, ""), say("A/3", "", wire.ReasonTimeout)}}
-	b = &chaosConn{x: x, who: "B", session: "SB", opened: begun, joined: true, members: map[string]uint64{"SA": 10, "SB": 11},
+	b = &chaosConn{x: x, who: "B", session: "SB", opened: begun, joined: true, since: 11, members: map[string]uint64{"SA": 10, "SB": 11},
 		events: []roomNews{{11, wire.MemberJoined, "SB", "B"}, join, left}, subscribed: true, after: "1", heard: slices.Clone(history[1:]),
 		asked: []*asked{say("B/1", wire.StatusOK, "")}}
-	c = &chaosConn{x: x, who: "C", session: "SC", opened: begun, joined: true, members: map[string]uint64{"SA": 10, "SB": 11, "SC": 12},
+	c = &chaosConn{x: x, who: "C", session: "SC", opened: begun, joined: true, since: 12, members: map[string]uint64{"SA": 10, "SB": 11, "SC": 12},
 		events: []roomNews{join}, subscribed: true, after: "1", heard: slices.Clone(history[1:2]), ended: begun.Add(10 * time.Second), end: "gone",
 		asked: []*asked{say("C/1", wire.StatusOK, ""), {typ: wire.TypeLeaveRoom, at: begun.Add(10 * time.Second)}}}
 	x.conns = []*chaosConn{a, b, c}
@@ -53,6 +53,13 @@ func TestChaosJudge(t *testing.T) {
 		"a member is told that it is none": {func(_ *judge, a, _, _ *chaosConn, _ []map[string]string) {
 			a.asked[2].reason, a.asked[2].status = "", wire.StatusNotInRoom
 		}, []string{`"A/3"`, "was answered with not-in-room"}},
+		"too many requests fail": {func(_ *judge, a, _, _ *chaosConn, _ []map[string]string) {
+			again := *a.asked[2]
+			a.asked = append(a.asked, &again)
+		}, []string{"2 requests of 6 failed, at most a 4th may"}},
+		"too long a silence": {func(_ *judge, a, _, _ *chaosConn, _ []map[string]string) {
+			a.asked[1].answered = a.asked[1].answered.Add(chaosSilence + time.Second)
+		}, []string{"nobody was told that a message is stored for 41s"}},
 		"a message is not stored": {func(j *judge, a, b, _ *chaosConn, _ []map[string]string) {
 			j.history[0], a.heard, b.heard = drop(j.history[0], 2), drop(a.heard, 2), drop(b.heard, 1)
 		}, []string{`"A/2"`, "answered with ok", "is not in the history"}},
@@ -85,6 +92,15 @@ func TestChaosJudge(t *testing.T) {
 		"an event is not delivered": {func(_ *judge, _, b, _ *chaosConn, _ []map[string]string) {
 			b.events = slices.Delete(b.events, 1, 2)
 		}, []string{"B (gateway 0", "did not hear MemberJoined of C"}},
+		"the first events are not delivered": {func(_ *judge, _, b, _ *chaosConn, _ []map[string]string) {
+			b.events = b.events[2:]
+		}, []string{"B (gateway 0", "did not hear MemberJoined of C (SC) with timestamp 12 before MemberLeft"}},
+		"no event is delivered": {func(_ *judge, _, b, _ *chaosConn, _ []map[string]string) {
+			b.events = nil
+		}, []string{"B (gateway 0", "did not hear MemberLeft of C (SC) with timestamp 13 at the end"}},
+		"one who came back before C left": {func(_ *judge, _, b, _ *chaosConn, _ []map[string]string) {
+			b.since, b.members["SC"], b.events = 0, 12, b.events[2:]
+		}, nil},
 		"an event is delivered twice": {func(_ *judge, _, b, _ *chaosConn, _ []map[string]string) {
 			b.events = append(b.events, b.events[2])
 		}, []string{"B (gateway 0", "heard MemberLeft of C (SC) with timestamp 13 twice"}},
@@ -109,6 +125,7 @@ func TestChaosJudge(t *testing.T) {
 		j.stored()
 		j.delivered()
 		j.told(living)
+		j.silence()
 		all := strings.Join(j.faults, "\n")
 		if len(test.want) == 0 && all != "" {
 			t.Errorf("%s: %s", name, all)

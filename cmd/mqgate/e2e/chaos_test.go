@@ -91,6 +91,9 @@ func TestChaos(t *testing.T) {
 	x.advance(t, severed, cut, killed)
 
 	victim := slices.IndexFunc(ways[severed], func(h *blackHole) bool { return h.url() == x.gateways[severed].ready["nats"] })
+	if victim < 0 {
+		t.Fatalf("gateway %d was first connected to %v, which is none of its ways to NATS", severed, x.gateways[severed].ready["nats"])
+	}
 	nodes.lead(js, "mqgate_rooms", victim)
 	step("NATS node %d is killed, which leads the rooms, and which gateway %d is connected to", victim, severed)
 	nodes.kill(victim)
@@ -128,13 +131,14 @@ func TestChaos(t *testing.T) {
 	}
 	step("gateway %d has NATS back", severed)
 	x.advance(t, severed, cut)
+	x.visitors.Wait()
 	members := x.members(t)
 	step("the members of all rooms are those who are there")
 	close(x.quiet)
 	x.calm(t)
 	j := &judge{x: x}
 	for room := range x.rooms {
-		all, err := x.someone(room).fetchAll(x.rooms[room])
+		all, err := x.someone(t, room).fetchAll(x.rooms[room])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +256,7 @@ func (x *chaos) start(t *testing.T) {
 	}
 	x.settled(t, "all residents are in their rooms", -1)
 	for i := range chaosVisitors {
-		x.running.Go(func() { x.visit(fmt.Sprint("v", i), i) })
+		x.visitors.Go(func() { x.visit(fmt.Sprint("v", i), i) })
 	}
 }
 
@@ -268,6 +272,7 @@ func (x *chaos) stop() {
 		_ = c.ws.Close() // if it has not ended
 	}
 	x.mu.Unlock()
+	x.visitors.Wait()
 	x.running.Wait()
 }
 
@@ -311,14 +316,18 @@ func (x *chaos) advance(t *testing.T, gateways ...int) {
 	}
 }
 
-// someone returns the connection of somebody who is in a room, at gateway 0.
-func (x *chaos) someone(room int) *chaosConn {
-	for _, r := range x.residents {
-		if c := r.conn.Load(); c != nil && r.room == room && c.gateway == 0 {
-			return c
+// someone returns the connection of somebody who is in a room, at gateway 0 if anybody is there, and waits for one.
+func (x *chaos) someone(t *testing.T, room int) (found *chaosConn) {
+	t.Helper()
+	await(t, func() bool {
+		for _, r := range x.residents {
+			if c := r.conn.Load(); c != nil && r.room == room && (found == nil || c.gateway == 0) {
+				found = c
+			}
 		}
-	}
-	return nil
+		return found != nil
+	}, func() string { return fmt.Sprintf("nobody is in room %d", room) })
+	return found
 }
 
 // living returns session and name of the residents that are in each room.
@@ -363,7 +372,7 @@ func (x *chaos) members(t *testing.T) []map[string]string {
 	await(t, func() bool {
 		want, wrong = x.living(), ""
 		for room := range x.rooms {
-			got, err := x.listed(x.someone(room), room)
+			got, err := x.listed(x.someone(t, room), room)
 			if err != nil {
 				wrong += fmt.Sprintf("room %d: %v\n", room, err)
 			}

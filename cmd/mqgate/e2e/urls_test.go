@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mqgate/mqgate/bench"
 )
@@ -78,9 +79,15 @@ func startBench(t *testing.T, args string, urls ...string) *generator {
 	return g
 }
 
+// within kills the process after so long, which ends its output, until the returned function is called.
+func (g *generator) within(limit time.Duration) (stop func() bool) {
+	return time.AfterFunc(limit, func() { _ = g.cmd.Process.Kill() }).Stop // it may have ended
+}
+
 // await reads the progress up to a line that has the text.
 func (g *generator) await(t *testing.T, text string) {
 	t.Helper()
+	defer g.within(patience)()
 	for g.progress.Scan() {
 		g.lines = append(g.lines, g.progress.Text())
 		if strings.Contains(g.progress.Text(), text) {
@@ -93,6 +100,7 @@ func (g *generator) await(t *testing.T, text string) {
 // end waits for the end of the process, and returns its report, and the one for people.
 func (g *generator) end(t *testing.T, status int) (report *bench.Report, text string) {
 	t.Helper()
+	defer g.within(2 * patience)() // no run takes that long when this begins
 	for g.progress.Scan() {
 		g.lines = append(g.lines, g.progress.Text())
 	}
@@ -154,7 +162,7 @@ func TestBenchURLs(t *testing.T) {
 		}
 	}
 
-	g := startBench(t, "request --connections 20 --rate 100 --warmup 0s --duration 1h", urls...)
+	g := startBench(t, "request --connections 20 --rate 100 --warmup 0s --duration 1m", urls...)
 	g.await(t, "asking: 20 of 20 open, 0 failed, 0 lost")
 	if err := second.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ type size struct {
 	duration          time.Duration // measured, of every run
 }
 
-var members = flag.Int("scaling.members", 2000, "members of the room, to which a broadcast goes; filling it takes the square of that")
+var members = flag.Int("scaling.members", 10_000, "members of the room, to which a broadcast goes; filling it takes the square of that")
 
 // BenchmarkScaling runs every setup once a round, and reports medians: -benchtime 3x.
 func BenchmarkScaling(b *testing.B) {
