@@ -30,8 +30,9 @@ type Conn struct {
 }
 
 // Connect connects every link. It returns an error when the options are wrong, when a server refuses them, or when none
-// answers within Options.Wait or before ctx is done. From then on lost connections are made again without end. The caller
-// ends it with Close.
+// answers within Options.Wait or before ctx is done. What is refused is final, however long Options.Wait is: credentials or
+// an NKey that the server does not accept, a certificate that either side does not accept, TLS that only one side wants.
+// From then on lost connections are made again without end. The caller ends it with Close.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
 	opts, err := o.nats()
 	if err != nil {

@@ -67,3 +67,41 @@ func TestLapse(t *testing.T) {
 		t.Errorf("%s, expected %s", got, want)
 	}
 }
+
+// Workers that take longer than the lease lasts to say which sessions hold do not let it run out: it is renewed meanwhile.
+func TestSlowCheck(t *testing.T) {
+	s := natstest.Single(t)
+	c := connect(t, s.URL())
+	g := newGate(t, connect(t, s.URL(), unbuffered), nil, func(c *RelayConfig) { c.Lease = 2 * time.Second })
+	if !g.x.peers.enter(&flight{conn: g.conn(1)}) {
+		t.Fatal("busy")
+	}
+	g.x.peers.bind(g.conn(1), "S", func(string) bool { return true })
+	renewed := make(chan bool, 100)
+	serve(t, c, &worker{process: echo}, func(c *ServiceConfig) {
+		c.CheckBindings = func(ctx context.Context, list []Binding) ([]Binding, error) {
+			before := g.x.Stats().LeaseRenewed
+			for g.x.Stats().LeaseRenewed < before+2 {
+				select {
+				case <-ctx.Done():
+					renewed <- false
+					return nil, ctx.Err()
+				case <-time.After(time.Millisecond):
+				}
+			}
+			renewed <- true
+			return nil, nil
+		}
+	})
+	g.x.linkBack(g.x.c.links[0])
+	for end := time.After(deadline); ; {
+		select {
+		case ok := <-renewed:
+			if ok {
+				return
+			}
+		case <-end:
+			t.Fatal("the lease is not renewed while the gateway waits for the answer")
+		}
+	}
+}

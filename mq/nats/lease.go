@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,8 @@ type lease struct {
 
 	failing   bool      // a log line tells that renewing fails
 	written   time.Time // before the last renewal that was stored
-	unchecked bool      // the lease may have been over, and nobody has said yet which bindings still hold
+	unchecked bool      // the lease may have been over since the last check of all bindings began
+	left      []Binding // about which nobody has said yet whether they still hold
 }
 
 // prepare makes what the Relay needs in JetStream and takes the lease, again and again until ctx is done.
@@ -53,6 +55,7 @@ func (x *Relay) prepareOnce(ctx context.Context) error {
 	if err := EnsureGateways(ctx, x.c, x.cfg.Replicas); err != nil {
 		return err
 	}
+	x.lease.written = time.Now()
 	return x.renewOnce(ctx)
 }
 
@@ -98,7 +101,8 @@ func (x *Relay) renewOnce(ctx context.Context) error {
 }
 
 // renew renews the lease each third of it, and at once when NATS is back. When NATS was away, or nothing was stored for as
-// long as the lease lasts (a network that drops everything loses no connection), it asks which bindings still hold.
+// long as the lease lasts (a network that drops everything loses no connection), it asks which bindings still hold: beside
+// the renewals, so that an answer that takes its time does not let the lease run out again.
 func (x *Relay) renew() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -108,11 +112,15 @@ func (x *Relay) renew() {
 	})
 	tick := time.NewTicker(x.cfg.Lease / 3)
 	defer tick.Stop()
-	x.lease.written = time.Now()
+	checked := make(chan []Binding, 1) // what is left after the check that is under way
+	checking := false
 	for {
 		select {
 		case <-x.closing:
 			return
+		case x.lease.left = <-checked:
+			checking = false
+			continue
 		case <-x.lease.now:
 			x.lease.unchecked = true
 		case <-tick.C:
@@ -135,8 +143,15 @@ func (x *Relay) renew() {
 			x.lease.unchecked = true
 		}
 		x.lease.written = begun
-		if x.lease.unchecked && x.check(ctx) {
-			x.lease.unchecked = false
+		if checking {
+			continue
+		}
+		if x.lease.unchecked {
+			x.lease.left, x.lease.unchecked = x.peers.bindings(), false
+		}
+		if left := x.lease.left; len(left) > 0 {
+			checking = true
+			x.done.Go(func() { checked <- x.check(ctx, left) })
 		}
 	}
 }
@@ -160,12 +175,15 @@ func (x *Relay) giveBack(ctx context.Context) error {
 
 // check asks the workers which of the bindings still hold: the lease may have been over while NATS was away, and the
 // sessions with it. A connection whose session is gone is closed, so that its client begins anew instead of believing that
-// it is in its rooms. It returns false when nobody has answered: then it is asked again later.
-func (x *Relay) check(ctx context.Context) bool {
-	all := x.peers.bindings()
+// it is in its rooms. It returns those about which nobody has answered: they are asked about again later.
+func (x *Relay) check(ctx context.Context, all []Binding) (left []Binding) {
 	for len(all) > 0 {
-		batch := all[:min(len(all), checkBatch)]
-		all = all[len(batch):]
+		n := min(len(all), checkBatch)
+		batch := slices.DeleteFunc(slices.Clone(all[:n]), func(b Binding) bool { return x.peers.session(b.Conn) != b.Session })
+		if len(batch) == 0 {
+			all = all[n:]
+			continue
+		}
 		m := &natsio.Msg{Subject: x.names.SessionCheck(), Data: appendBindings(nil, batch), Header: natsio.Header{subjects.HeaderNode: {x.node}}}
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		a, err := x.c.NATS().RequestMsgWithContext(bounded, m)
@@ -174,21 +192,22 @@ func (x *Relay) check(ctx context.Context) bool {
 			err = errors.New(header(a, subjects.HeaderError))
 		}
 		if err != nil {
-			if !errors.Is(err, natsio.ErrNoResponders) {
+			if !errors.Is(err, natsio.ErrNoResponders) && ctx.Err() == nil {
 				x.log.Warn("nobody says which sessions still hold; asked again later", "err", err)
 			}
-			return false
+			return all
 		}
 		gone, err := parseBindings(a.Data)
 		if err != nil {
 			x.log.Warn("the answer about sessions that still hold cannot be read", "err", err)
-			return false
+			return all
 		}
 		for _, b := range gone {
 			x.unbind(b)
 		}
+		all = all[n:]
 	}
-	return true
+	return nil
 }
 
 // unbind ends what a connection had of a session that is gone.

@@ -66,6 +66,7 @@ type Service struct {
 	count   serviceCounters
 	panics  quiet
 	full    quiet
+	late    quiet
 
 	draining atomic.Bool
 	stop     chan struct{} // closed: no more ends are taken
@@ -225,7 +226,11 @@ func (s *Service) process(q *served) {
 			q.fail(errPanicked)
 		}
 	}()
-	if tooLate(header(q.msg, subjects.HeaderDeadline), time.Now()) {
+	if late := lateness(header(q.msg, subjects.HeaderDeadline), time.Now()); late > lateBy {
+		if n, ok := s.late.line(s.c.now()); ok {
+			s.log.Warn("requests are refused because they came long after their deadline: NATS kept them, or the clocks of gateway and worker disagree",
+				"late", late.Round(time.Millisecond), "not_logged", n)
+		}
 		q.fail(errTooLate)
 		return
 	}
@@ -236,11 +241,14 @@ func (s *Service) process(q *served) {
 	s.cfg.Worker.Process(r)
 }
 
-// tooLate says whether nobody waits for the answer to a request any more, by its deadline [ms since 1970, as text]. Without one, as
-// something else than a gateway may send it, it is never too late.
-func tooLate(deadline string, now time.Time) bool {
+// lateness returns for how long nobody waits for the answer to a request any more, by its deadline [ms since 1970, as text]. Without
+// one, as something else than a gateway may send it, it is never late.
+func lateness(deadline string, now time.Time) time.Duration {
 	ms, err := strconv.ParseInt(deadline, 10, 64)
-	return err == nil && now.Sub(time.UnixMilli(ms)) > lateBy
+	if err != nil {
+		return 0
+	}
+	return max(0, now.Sub(time.UnixMilli(ms)))
 }
 
 func (s *Service) panicked(p any, where string) {

@@ -36,8 +36,9 @@ func of(c conn.ID) func(*session) bool {
 
 // claimConn writes the session that a connection is about to get into conns. One that stood there ends: the connection does
 // not know of it, because whoever made it has died before it could say so, or is too slow. known is the session that the
-// client has named, which was there therefore, or "". errGone: the connection has ended.
-func (e *Engine) claimConn(ctx context.Context, c conn.ID, id, known string) error {
+// client has named, which was there therefore, or "". away is how the one that stood there ends; nil: it stays, and the
+// claim fails. errGone: the connection has ended, or the one that stood there stays.
+func (e *Engine) claimConn(ctx context.Context, c conn.ID, id, known string, away separate) error {
 	for {
 		named, rev, gone, err := e.conns.look(ctx, connKey(c))
 		switch {
@@ -47,7 +48,10 @@ func (e *Engine) claimConn(ctx context.Context, c conn.ID, id, known string) err
 			return errGone
 		}
 		if other := string(named); other != "" && other != id {
-			if err := e.part(ctx, c, other, other == known, e.endBut); err != nil {
+			if away == nil {
+				return errGone
+			}
+			if err := e.part(ctx, c, other, other == known, away); err != nil {
 				return err
 			}
 		}
@@ -127,8 +131,9 @@ func (e *Engine) fence(ctx context.Context, c conn.ID, id string, was bool) (has
 	return false, err
 }
 
-// hand gives a session to a connection: f changes it. may says whether it may be given; rooms.ErrNoSession when not.
-func (e *Engine) hand(ctx context.Context, to conn.ID, id string, may func(*session) bool, f func(*session) error) (*session, error) {
+// hand gives a session to a connection: f changes it. may says whether it may be given; rooms.ErrNoSession when not. away
+// is as in claimConn.
+func (e *Engine) hand(ctx context.Context, to conn.ID, id string, away separate, may func(*session) bool, f func(*session) error) (*session, error) {
 	for {
 		seen, _, err := e.readSession(ctx, id)
 		if err != nil {
@@ -137,7 +142,7 @@ func (e *Engine) hand(ctx context.Context, to conn.ID, id string, may func(*sess
 		if seen == nil || !may(seen) {
 			return nil, rooms.ErrNoSession
 		}
-		if err := e.claimConn(ctx, to, id, ""); err != nil {
+		if err := e.claimConn(ctx, to, id, "", away); err != nil {
 			return nil, err
 		}
 		s, err := e.update(ctx, id, func(s *session) error {

@@ -69,6 +69,7 @@ type Engine struct {
 	closed bool
 
 	seen     sync.Map // node token → time.Time when it was noted
+	listed   sync.Map // node token → listed
 	replicas int      // of the stream of rooms
 	cancel   context.CancelFunc
 	ctx      context.Context // until Close

@@ -44,7 +44,7 @@ func (r Reader) ReadOn(ctx context.Context, mine string) (found bool, seq uint64
 // Hold lets a test hold what an engine asks of JetStream and writes: hold is called with the subject, and then whether it is
 // done, how often, and with which error, is up to it. Before the engine is started.
 func (e *Engine) Hold(hold func(ctx context.Context, subject string, do func(context.Context) error) error) {
-	e.js = held{e.js, hold}
+	e.js = held{e.js, e, hold}
 	ask := e.ask
 	e.ask = func(ctx context.Context, subject string, data []byte) (m *nats.Msg, err error) {
 		err = hold(ctx, subject, func(ctx context.Context) error {
@@ -57,6 +57,7 @@ func (e *Engine) Hold(hold func(ctx context.Context, subject string, do func(con
 
 type held struct {
 	jetstream.JetStream
+	e    *Engine
 	hold func(context.Context, string, func(context.Context) error) error
 }
 
@@ -73,6 +74,9 @@ func (h held) CreateConsumer(ctx context.Context, stream string, cfg jetstream.C
 		c, err = h.JetStream.CreateConsumer(ctx, stream, cfg)
 		return err
 	})
+	if f, ok := fetched.Load(h.e); ok && err == nil {
+		c = fetching{c, f.(func([]jetstream.Msg) []jetstream.Msg)}
+	}
 	return c, err
 }
 

@@ -27,7 +27,9 @@ func (e *Engine) knowNode(ctx context.Context, node uint32) error {
 }
 
 // SweepGateways looks at the leases of all gateways that are known and treats the sessions of those without one as lost.
-// Any number of workers may do so at once, and any of them may die doing it: what it has begun the next one goes on with.
+// Any number of workers may do so at once. Any of them may die doing it: sessions that it has not come to are given up by
+// the next one. One that dies before it could give back to a gateway that has come back (giveBack) leaves up to sweepBatch
+// sessions lost though their clients are there: unless the gateway asks about them, they end when their grace is over.
 func (e *Engine) SweepGateways(ctx context.Context) error {
 	nodes, err := e.nodes.keys(ctx, "")
 	if err != nil {
@@ -44,41 +46,86 @@ func (e *Engine) SweepGateways(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// listed says that no connection of a gateway had a session in what conns had up to a sequence.
+type listed struct {
+	upTo uint64
+	at   time.Time
+}
+
+// connsOf returns the keys of the connections of a gateway that have a session. To list them takes a consumer, which each
+// of the servers has to make and to forget: so it is looked first whether there is anything new since there was none.
+func (e *Engine) connsOf(ctx context.Context, node string) ([]string, error) {
+	from := uint64(1)
+	if l, ok := e.listed.Load(node); ok && time.Since(l.(listed).at) < listAgain {
+		from = l.(listed).upTo + 1
+	}
+	some, err := e.conns.some(ctx, node+".", from)
+	if err != nil {
+		return nil, err
+	}
+	if !some {
+		if from == 1 {
+			e.listed.Delete(node)
+		}
+		return nil, nil
+	}
+	keys, upTo, err := e.conns.live(ctx, node+".")
+	if err == nil && len(keys) == 0 {
+		e.listed.Store(node, listed{upTo, time.Now()})
+	}
+	return keys, err
+}
+
 // sweepGateway gives up the sessions of a gateway.
 func (e *Engine) sweepGateway(ctx context.Context, node string) error {
-	keys, err := e.conns.live(ctx, node+".")
+	keys, err := e.connsOf(ctx, node)
 	if err != nil || len(keys) == 0 {
 		return err
 	}
 	lost := 0
-	given := map[conn.ID]string{} // given up since the lease was looked at
-	for i, key := range keys {
-		c, err := conn.ParseID(key)
-		if err != nil {
-			continue // not one of ours
+	defer func() {
+		if lost > 0 {
+			e.stats.lost.Add(int64(lost))
+			e.log.Warn("the lease of a gateway is over: its sessions are treated as lost", "node", node, "sessions", lost)
 		}
-		value, _, err := e.conns.get(ctx, node+"."+key)
-		if err == nil && value != nil {
-			var changed bool
-			if changed, err = e.giveUp(ctx, c, string(value)); changed || err != nil {
-				given[c] = string(value)
-			}
+	}()
+	given, sure := map[conn.ID]string{}, 0 // given up since the lease was looked at; without those of which it is not known
+	for i, key := range keys {
+		changed, err := e.giveUpKey(ctx, node, key, given)
+		if changed {
+			sure++
 		}
 		if err == nil && len(given) < sweepBatch && i < len(keys)-1 {
 			continue
 		}
 		back, failed := e.giveBack(ctx, node, given)
+		if !back {
+			lost += sure
+		}
 		if err = errors.Join(err, failed); err != nil || back {
 			return err
 		}
-		lost += len(given)
 		clear(given)
-	}
-	if lost > 0 {
-		e.stats.lost.Add(int64(lost))
-		e.log.Warn("the lease of a gateway is over: its sessions are treated as lost", "node", node, "sessions", lost)
+		sure = 0
 	}
 	return nil
+}
+
+// giveUpKey gives up the session of a connection, and notes it in given if it may have been given up.
+func (e *Engine) giveUpKey(ctx context.Context, node, key string, given map[conn.ID]string) (changed bool, err error) {
+	c, err := conn.ParseID(key)
+	if err != nil {
+		return false, nil // not one of ours
+	}
+	value, _, err := e.conns.get(ctx, node+"."+key)
+	if err != nil || value == nil {
+		return false, err
+	}
+	changed, err = e.giveUp(ctx, c, string(value))
+	if changed || err != nil {
+		given[c] = string(value)
+	}
+	return changed, err
 }
 
 // giveBack reports whether a gateway has come back, and gives it then what was given up. The gateway writes its lease before

@@ -5,8 +5,9 @@ import "time"
 // Limits: value, unit, and what each is against.
 const (
 	// opTimeout is how long an operation on a room or a session is tried [time]. It is shorter than the gateway's request
-	// timeout (15 s), so that no operation is carried out when its client has been told of a timeout and may have asked
-	// again, and than the time that a room keeps late joins out (60 s).
+	// timeout (15 s), so that one that a worker begins soon is over when its client is told of a timeout and may ask again
+	// (one that has lain about in NATS may be carried out later: lateBy of mq/nats), and than the time that a room keeps
+	// late joins out (60 s).
 	opTimeout = 10 * time.Second
 
 	// ackTimeout is how long one message is waited for before it is sent again [time]: longer than the election of a leader
@@ -82,6 +83,10 @@ const (
 	// sweepBatch is how many sessions of a gateway without a lease are given up before it is looked whether the gateway has
 	// come back [sessions]: few enough that their grace is not over by then.
 	sweepBatch = 64
+
+	// listAgain is how long it is believed that a gateway has no connections with sessions but those that came after they
+	// were listed [time]. Nothing makes it wrong but a bucket that was made anew and counts from 1 again.
+	listAgain = 30 * time.Second
 
 	// countAge is how long the number of rooms or sessions is believed while it is far from the limit [time].
 	countAge = time.Second

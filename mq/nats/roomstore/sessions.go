@@ -162,7 +162,7 @@ func (e *Engine) keeps(ctx context.Context, id conn.ID, bound, wanted, subject s
 func (e *Engine) takeOver(ctx context.Context, to conn.ID, id, subject string) (turn uint64, ok bool, err error) {
 	var before session
 	may := func(s *session) bool { return !s.Ended && s.Subject == subject }
-	s, err := e.hand(ctx, to, id, may, func(s *session) error {
+	s, err := e.hand(ctx, to, id, e.endBut, may, func(s *session) error {
 		before = *s
 		if s.Connected && s.Conn == to.String() {
 			return errSame
@@ -240,7 +240,7 @@ func (e *Engine) unbind(ctx context.Context, old conn.ID, bound string) {
 // createSession makes a new session of a connection. known is as in claimConn.
 func (e *Engine) createSession(ctx context.Context, to conn.ID, subject, known string) (string, error) {
 	id := rand.Text()
-	if err := e.claimConn(ctx, to, id, known); err != nil {
+	if err := e.claimConn(ctx, to, id, known, e.endBut); err != nil {
 		return "", err
 	}
 	value, err := json.Marshal(&session{Subject: subject, Conn: to.String(), Connected: true})
@@ -302,7 +302,7 @@ func (e *Engine) endBut(ctx context.Context, id string, may func(*session) bool,
 }
 
 // Holds reports whether a connection still has a session. One that was given up for lost, because nothing was heard of
-// its gateway, is the connection's again by that, if it is still there.
+// its gateway, is the connection's again by that, if it is still there and has got no other one since.
 func (e *Engine) Holds(ctx context.Context, c conn.ID, bound string) (bool, error) {
 	id := sessionOf(bound)
 	if !validKey(id) || id == "" {
@@ -316,7 +316,7 @@ func (e *Engine) Holds(ctx context.Context, c conn.ID, bound string) (bool, erro
 	if s.Connected {
 		return true, nil
 	}
-	_, err = e.hand(ctx, c, id, may, func(s *session) error {
+	_, err = e.hand(ctx, c, id, nil, may, func(s *session) error {
 		if s.Connected {
 			return errSame
 		}

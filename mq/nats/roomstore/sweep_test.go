@@ -2,6 +2,7 @@ package roomstore_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/mqgate/mqgate/mq/nats/subjects"
@@ -31,7 +32,8 @@ func (s *system) connected(session string) bool {
 // asked whether they hold, sees that it has come back: nobody is lost, though nobody asks again.
 func TestLeaseBackDuringSweep(t *testing.T) {
 	s := newSystem(t, rooms.DefaultConfig())
-	e := s.start().e
+	w := s.start()
+	e := w.e
 	var clients []*client
 	for i := range 70 { // more than are given up at a time
 		c := s.login()
@@ -55,6 +57,32 @@ func TestLeaseBackDuringSweep(t *testing.T) {
 	}
 	if n, lost := count(), e.Stats().LostGates; n != len(clients) || lost != 0 {
 		t.Errorf("%d of %d sessions are connected, %d counted as lost", n, len(clients), lost)
+	}
+	kv, err := s.js.KeyValue(t.Context(), s.names.ConnsBucket())
+	if err == nil { // the last key is none of ours
+		_, err = kv.Put(t.Context(), subjects.NodeToken(s.is.Node())+".nonsense", nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Now it comes back when the first batch has been given up for good.
+	s.lease(false)
+	written := 0
+	hold := holder(func(subject string, do func() error) error {
+		if strings.HasPrefix(subject, "$KV."+s.names.SessionsBucket()+".") {
+			if written++; written == 65 {
+				s.lease(true)
+			}
+		}
+		return do()
+	})
+	w.hold.Store(&hold)
+	if err := e.SweepGateway(t.Context(), subjects.NodeToken(s.is.Node())); err != nil {
+		t.Fatal(err)
+	}
+	w.hold.Store(nil)
+	if n, lost := count(), e.Stats().LostGates; n != 6 || lost != 64 {
+		t.Errorf("%d of %d sessions are connected, %d counted as lost, expected 6 and 64", n, len(clients), lost)
 	}
 	s.lease(false)
 	if err := e.SweepGateway(t.Context(), subjects.NodeToken(s.is.Node())); err != nil {

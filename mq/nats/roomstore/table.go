@@ -16,6 +16,9 @@ import (
 // errConflict means that a compare-and-set was lost.
 var errConflict = errors.New("roomstore: changed by someone else")
 
+// errShort means that NATS was too slow, or lost something, while keys were listed.
+var errShort = errors.New("roomstore: not all keys came within their time")
+
 // table is a key-value bucket. It is an ordinary one for others; here it is read from the leader of its stream, so that a
 // read sees every write that was acknowledged, and a key that is deleted leaves nothing behind.
 type table struct {
@@ -119,32 +122,65 @@ func (t *table) removeAt(ctx context.Context, key string, rev uint64) error {
 	return t.e.purge(ctx, t.stream, t.subject(key), rev+1)
 }
 
+// some reports whether anything is stored below a prefix that ends with a dot at a sequence or above: closed and deleted
+// keys as well, until their marks have gone.
+func (t *table) some(ctx context.Context, prefix string, from uint64) (bool, error) {
+	m, err := t.e.getMsg(ctx, t.stream, fmt.Sprintf(`{"seq":%d,"next_by_subj":%s}`, from, quote(t.subject(prefix+">"))))
+	return m != nil, err
+}
+
 // live returns the keys below a prefix that ends with a dot, without it, and without those that are closed or deleted: of
-// these there may be many more.
-func (t *table) live(ctx context.Context, prefix string) ([]string, error) {
+// these there may be many more. upTo is the sequence up to which there are no others. Either it returns all of them or an
+// error.
+func (t *table) live(ctx context.Context, prefix string) (out []string, upTo uint64, err error) {
 	c, err := t.e.js.CreateConsumer(ctx, t.stream, jetstream.ConsumerConfig{FilterSubject: t.subject(prefix + ">"),
 		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
 		MemoryStorage: true, InactiveThreshold: time.Minute})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { _ = t.e.js.DeleteConsumer(ctx, t.stream, c.CachedInfo().Name) }() // goes by itself after a while
-	var out []string
+	var read uint64
 	for {
-		batch, err := c.FetchNoWait(readBatch)
-		if err != nil {
-			return nil, err
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
 		}
-		n := 0
+		batch, err := c.FetchNoWait(readBatch) // ends without an error as well when nothing comes for a second
+		if err != nil {
+			return nil, 0, err
+		}
+		before, pending := read, uint64(0)
 		for m := range batch.Messages() {
-			n++
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, 0, err
+			}
+			if read++; meta.Sequence.Consumer != read {
+				return nil, 0, errShort
+			}
+			upTo, pending = meta.Sequence.Stream, meta.NumPending
 			if h := m.Headers(); h.Get("KV-Operation") == "" && h.Get("Nats-Marker-Reason") == "" {
 				out = append(out, strings.TrimPrefix(m.Subject(), t.subject(prefix)))
 			}
 		}
-		if err := batch.Error(); err != nil || n == 0 {
-			return out, err
+		if err := batch.Error(); err != nil {
+			return nil, 0, err
 		}
+		switch {
+		case read > before && pending > 0:
+			continue
+		case read > before:
+			return out, upTo, nil
+		}
+		// Nothing came: because there is nothing more, or because the server is slow.
+		info, err := c.Info(ctx)
+		if err == nil && (info.NumPending > 0 || info.Delivered.Consumer != read) {
+			err = errShort
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		return out, upTo, nil
 	}
 }
 
