@@ -233,6 +233,7 @@ func TestWorker(t *testing.T) {
 	if e := c.read(t); a.Unmarshal(e.Payload) != nil || a.Status != wire.StatusCapacity {
 		t.Errorf("--max-sessions: status %q", a.Status)
 	}
+	eventually(t, "nothing is in flight", func() bool { return w.samples(t)["mqgate_nats_worker_requests_in_flight"] == "0" })
 	values := w.samples(t)
 	for name, want := range map[string]string{`mqgate_nats_worker_requests_total{outcome="answered"}`: "2", "mqgate_rooms_sessions": "1",
 		"mqgate_nats_worker_requests_in_flight": "0", `mqgate_nats_connections{state="up"}`: "1"} {

@@ -78,8 +78,10 @@ func (x *Relay) reply(token string, m *natsio.Msg) {
 		return
 	}
 	x.bindAs(f, m)
+	x.release(f)
+	x.counted(f) // first: who has the answer finds it in the metrics
 	f.completion.Reply(typeOf(f, m), m.Data)
-	x.answered(f)
+	x.finish(f)
 }
 
 // handOver gives an answer that subscribes to the follower. The flight stays in the table, so that the gateway's timeout
@@ -99,7 +101,8 @@ func (x *Relay) handOver(f *flight, m *natsio.Msg, room string, seq uint64) {
 			f.completion.ReplySubscribing(typeOf(f, m), m.Data, missed, func() {
 				done()
 				if x.flights.take(f.token) != nil {
-					x.answered(f)
+					x.counted(f)
+					x.finish(f)
 				}
 			})
 		},
@@ -119,10 +122,10 @@ func typeOf(f *flight, m *natsio.Msg) string {
 	return f.typ + "Response"
 }
 
-func (x *Relay) answered(f *flight) {
+// counted counts a request that is answered.
+func (x *Relay) counted(f *flight) {
 	x.count.answered.Add(1)
 	x.count.observe(x.c.now() - f.start)
-	x.finish(f)
 }
 
 // bindAs binds the connection of a request as its answer says. A connection that had a session and gets another one, or
